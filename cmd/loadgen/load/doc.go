@@ -1,0 +1,11 @@
+// Package load owns simulated users of the voice backend: each joins a channel
+// over the real signaling protocol, connects real ICE, DTLS and SRTP, and sends
+// or receives paced audio packets whose delivery is counted exactly.
+//
+// One engine goroutine receives for all users with the kernel's arrival times,
+// one pacer goroutine sends for all speakers; each user has one goroutine for
+// its signaling socket. Run starts them and waits for all of them.
+//
+// The package must not import the supervisor or the packages of its sockets: it
+// stands outside, as a client does.
+package load

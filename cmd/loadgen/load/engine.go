@@ -1,0 +1,241 @@
+package load
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/worker/handshake"
+)
+
+const (
+	maxDescriptors = 1 << 16
+	receiveBatch   = 16
+	datagramSize   = 1600
+	// authenticateEvery is how many packets of a transport pass between two whose
+	// SRTP protection is checked in full; the others are counted by their header.
+	authenticateEvery = 64
+)
+
+// engine receives for all transports on one goroutine and drives their checks.
+type engine struct {
+	epoll int
+	dtls  *handshake.Pool
+	// fingerprints are those of the certificate that all users share.
+	fingerprints []fingerprint
+	// table maps a descriptor to its transport.
+	table []atomic.Pointer[transport]
+
+	mu         sync.Mutex
+	transports []*transport // guarded by mu
+
+	writeErrors atomic.Uint64
+	// Owned by the engine's goroutine until it ended.
+	latency         *histogram
+	malformed       uint64
+	unknown         uint64
+	unauthenticated uint64
+	authenticated   uint64
+	rtcp            uint64
+	arena           [receiveBatch][datagramSize]byte
+	control         [receiveBatch][64]byte
+	iovecs          [receiveBatch]unix.Iovec
+	headers         [receiveBatch]mmsghdr
+	plain           []byte
+}
+
+// mmsghdr is the kernel's struct of recvmmsg(2).
+type mmsghdr struct {
+	header unix.Msghdr
+	length uint32
+	_      [4]byte
+}
+
+func newEngine() (*engine, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create epoll: %w", err)
+	}
+	certificate, prints, err := handshake.NewCertificate()
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(epoll))
+	}
+	pool, err := handshake.NewPool(handshake.Config{Certificate: certificate})
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(epoll))
+	}
+	e := &engine{
+		epoll: epoll, dtls: pool, latency: newHistogram(), plain: make([]byte, 0, datagramSize),
+		table: make([]atomic.Pointer[transport], maxDescriptors),
+	}
+	for _, p := range prints {
+		e.fingerprints = append(e.fingerprints, fingerprint{Algorithm: p.Algorithm, Value: p.Value})
+	}
+	for i := range e.headers {
+		e.iovecs[i].Base = &e.arena[i][0]
+		e.headers[i].header.Iov = &e.iovecs[i]
+		e.headers[i].header.Iovlen = 1
+		e.headers[i].header.Control = &e.control[i][0]
+	}
+	return e, nil
+}
+
+// add begins to serve a transport. Any goroutine may call it.
+func (e *engine) add(t *transport) error {
+	if t.fd >= maxDescriptors {
+		return fmt.Errorf("descriptor %d: %w", t.fd, errs.ErrExhausted)
+	}
+	e.table[t.fd].Store(t)
+	e.mu.Lock()
+	e.transports = append(e.transports, t)
+	e.mu.Unlock()
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(t.fd)}
+	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, t.fd, &event); err != nil {
+		return fmt.Errorf("watch descriptor %d: %w", t.fd, err)
+	}
+	return nil
+}
+
+// run receives until the context ends, then closes every socket.
+func (e *engine) run(ctx context.Context) error {
+	events := make([]unix.EpollEvent, 256)
+	next := time.Now()
+	for ctx.Err() == nil {
+		n, err := unix.EpollWait(e.epoll, events, 20)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for packets: %w", err)
+		}
+		for i := range max(n, 0) {
+			if t := e.table[events[i].Fd].Load(); t != nil {
+				e.receive(t)
+			}
+		}
+		if now := time.Now(); now.After(next) {
+			e.checks(now)
+			next = now.Add(20 * time.Millisecond)
+		}
+	}
+	return e.close()
+}
+
+// checks sends the connectivity and consent checks that are due.
+func (e *engine) checks(now time.Time) {
+	e.mu.Lock()
+	due := slices.Clone(e.transports)
+	e.mu.Unlock()
+	for _, t := range due {
+		if now.Before(t.nextCheck) {
+			continue
+		}
+		t.nextCheck = now.Add(firstCheckEvery)
+		if t.validated {
+			t.nextCheck = now.Add(consentEvery)
+		}
+		t.check()
+	}
+}
+
+func (e *engine) close() error {
+	for _, t := range e.transports {
+		if t.handshake != nil {
+			t.handshake.Close()
+		}
+	}
+	e.dtls.Close()
+	var faults []error
+	for _, t := range e.transports {
+		faults = append(faults, unix.Close(t.fd))
+	}
+	return errors.Join(append(faults, unix.Close(e.epoll))...)
+}
+
+// receive reads one batch of a transport's socket.
+func (e *engine) receive(t *transport) {
+	for i := range e.headers {
+		e.iovecs[i].SetLen(datagramSize)
+		e.headers[i].header.SetControllen(len(e.control[i]))
+	}
+	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&e.headers[0])), receiveBatch, unix.MSG_DONTWAIT, 0, 0)
+	if errno != 0 {
+		return // nothing there, or an ICMP error of the peer's end: the counts show it
+	}
+	for i := range int(n) {
+		e.handle(t, e.arena[i][:e.headers[i].length], arrival(e.control[i][:e.headers[i].header.Controllen]))
+	}
+}
+
+// arrival reads the kernel's SO_TIMESTAMPNS control message, in Unix nanoseconds.
+func arrival(control []byte) int64 {
+	if len(control) < unix.CmsgLen(16) {
+		return time.Now().UnixNano()
+	}
+	data := control[unix.CmsgLen(0):]
+	return int64(binary.NativeEndian.Uint64(data))*int64(time.Second) + int64(binary.NativeEndian.Uint64(data[8:]))
+}
+
+// handle sorts one datagram by its first byte (RFC 7983 section 7).
+func (e *engine) handle(t *transport, datagram []byte, at int64) {
+	switch {
+	case len(datagram) < 12:
+		e.malformed++
+	case datagram[0] < 4:
+		t.answered(datagram)
+	case datagram[0] >= 20 && datagram[0] < 64:
+		if t.handshake != nil {
+			t.handshake.Feed(datagram)
+		}
+	case datagram[1] >= 192 && datagram[1] <= 223: // RFC 5761 section 4
+		e.rtcp++
+	default:
+		e.count(t, datagram, at)
+	}
+}
+
+// count books one RTP packet by its clear header.
+func (e *engine) count(t *transport, datagram []byte, at int64) {
+	p := (*t.pairs.Load())[binary.BigEndian.Uint32(datagram[8:])]
+	if p == nil {
+		e.unknown++
+		return
+	}
+	if (p.delivered+p.duplicate)%authenticateEvery == 0 && !e.authentic(t, datagram) {
+		e.unauthenticated++
+		return
+	}
+	i, ok := p.speaker.index(binary.BigEndian.Uint32(datagram[4:]))
+	if !ok {
+		return // of the warm-up
+	}
+	if !p.mark(i) {
+		p.duplicate++
+		return
+	}
+	p.delivered++
+	e.latency.add(time.Duration(at - p.speaker.sentAt[i].Load()))
+}
+
+// authentic checks the SRTP protection of one packet.
+func (e *engine) authentic(t *transport, datagram []byte) bool {
+	select {
+	case <-t.done:
+	default:
+		return false
+	}
+	if t.incoming == nil {
+		return false
+	}
+	_, err := t.incoming.DecryptRTP(e.plain[:0], datagram, &t.header)
+	if err == nil {
+		e.authenticated++
+	}
+	return err == nil
+}

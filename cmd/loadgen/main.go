@@ -1,0 +1,73 @@
+// Command loadgen joins simulated users to a running voice backend, lets them
+// talk, and reports what arrived, how late, and what it cost the workers.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dspeak/sfu/cmd/loadgen/load"
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "loadgen:", err)
+		os.Exit(1)
+	}
+}
+
+func command() *cobra.Command {
+	var cfg load.Config
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:           "loadgen",
+		Short:         "Load a voice backend with real ICE, DTLS and SRTP clients",
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := load.Run(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				err = json.NewEncoder(cmd.OutOrStdout()).Encode(report)
+			} else {
+				err = report.WriteText(cmd.OutOrStdout())
+			}
+			if !report.Complete() {
+				err = errors.Join(err, fmt.Errorf("%d of %d packets arrived: %w", report.Delivered, report.Expected, errs.ErrUnavailable))
+			}
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.URL, "url", "ws://localhost:8425/socket", "signaling URL")
+	f.IntVar(&cfg.Channels, "channels", 1, "voice channels")
+	f.IntVar(&cfg.Speakers, "speakers", 1, "speakers in each channel")
+	f.IntVar(&cfg.Listeners, "listeners", 10, "listeners in each channel")
+	f.BoolVar(&cfg.SpeakersListen, "speakers-listen", false, "speakers of a channel hear each other")
+	f.IntVar(&cfg.Payload, "payload", 120, "RTP payload in bytes")
+	f.DurationVar(&cfg.PacketTime, "packet-time", 20*time.Millisecond, "time between a speaker's packets")
+	f.BoolVar(&cfg.Aligned, "aligned", false, "all speakers send at the same instant")
+	f.DurationVar(&cfg.Warmup, "warmup", time.Second, "time of sending before counting")
+	f.DurationVar(&cfg.Duration, "duration", 10*time.Second, "time of counted sending")
+	f.DurationVar(&cfg.JoinTimeout, "join-timeout", time.Minute, "time until everyone must hear everyone")
+	f.IntVar(&cfg.JoinRate, "join-rate", 0, "users that begin to join in a second, 0: all at once")
+	f.IntSliceVar(&cfg.PIDs, "pid", nil, "worker processes to measure")
+	f.StringVar(&cfg.Prefix, "prefix", fmt.Sprintf("load-%d", os.Getpid()), "start of channel and user names")
+	f.BoolVar(&asJSON, "json", false, "report as JSON")
+	return cmd
+}
