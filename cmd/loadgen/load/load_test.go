@@ -1,0 +1,120 @@
+package load
+
+import (
+	"errors"
+	"math"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func valid() Config {
+	return Config{
+		URL: "ws://localhost:8425/socket", Channels: 2, Speakers: 3, Listeners: 4, Payload: 120,
+		PacketTime: 20 * time.Millisecond, Duration: time.Second, JoinTimeout: time.Second, Prefix: "t",
+	}
+}
+
+func TestConfigCountsUsersAndPairs(t *testing.T) {
+	c := valid()
+	if c.Users() != 14 || c.Pairs() != 24 {
+		t.Fatalf("users %d, pairs %d, want 14 and 24", c.Users(), c.Pairs())
+	}
+	c.SpeakersListen = true
+	if c.Pairs() != 36 {
+		t.Fatalf("pairs %d with listening speakers, want 36", c.Pairs())
+	}
+	if c.packets() != 50 {
+		t.Fatalf("packets %d, want 50", c.packets())
+	}
+}
+
+func TestConfigRefusesNonsense(t *testing.T) {
+	for name, spoil := range map[string]func(*Config){
+		"no scheme":         func(c *Config) { c.URL = "localhost:1" },
+		"no channels":       func(c *Config) { c.Channels = 0 },
+		"no users":          func(c *Config) { c.Speakers, c.Listeners = 0, 0 },
+		"negative speakers": func(c *Config) { c.Speakers = -1 },
+		"huge payload":      func(c *Config) { c.Payload = 5000 },
+		"no packet time":    func(c *Config) { c.PacketTime = 0 },
+		"no duration":       func(c *Config) { c.Duration = 0 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := valid()
+			spoil(&c)
+			if err := c.Validate(); !errors.Is(err, errs.ErrInvalid) {
+				t.Fatalf("got %v, want ErrInvalid", err)
+			}
+		})
+	}
+	if err := valid().Validate(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHistogramQuantiles(t *testing.T) {
+	h := newHistogram()
+	if h.quantile(0.5) != 0 {
+		t.Fatal("quantile without samples")
+	}
+	for i := 1; i <= 100; i++ {
+		h.add(time.Duration(i) * time.Millisecond)
+	}
+	h.add(-time.Second)
+	for q, want := range map[float64]time.Duration{0.5: 50 * time.Millisecond, 0.99: 99 * time.Millisecond, 1: 100 * time.Millisecond} {
+		if got := h.quantile(q); (got - want).Abs() > bucketWidth {
+			t.Errorf("quantile %v is %s, want %s", q, got, want)
+		}
+	}
+	h.add(time.Hour)
+	if h.quantile(1) != 2*time.Second || h.highest != time.Hour {
+		t.Fatalf("an outlier gives %s, highest %s", h.quantile(1), h.highest)
+	}
+}
+
+func TestPairCountsEachPacketOnce(t *testing.T) {
+	s := &speaker{firstTimestamp: math.MaxUint32 - 100, step: 960, sentAt: make([]atomic.Int64, 70)}
+	p := newPair(s)
+	for want := range 70 {
+		i, ok := s.index(s.firstTimestamp + uint32(want)*960)
+		if !ok || i != want {
+			t.Fatalf("packet %d has index %d, %v", want, i, ok)
+		}
+		if !p.mark(i) || p.mark(i) {
+			t.Fatalf("packet %d is not counted exactly once", i)
+		}
+	}
+	for _, ts := range []uint32{s.firstTimestamp - 960, s.firstTimestamp + 1, s.firstTimestamp + 70*960} {
+		if _, ok := s.index(ts); ok {
+			t.Errorf("timestamp %d counts as a packet of the speaker", ts)
+		}
+	}
+}
+
+func TestPacerSpreadsPhases(t *testing.T) {
+	p := pacer{cfg: valid(), speakers: make([]*speaker, 4)}
+	if p.phase(0) != 0 || p.phase(3) != 15*time.Millisecond {
+		t.Fatalf("phases %s and %s", p.phase(0), p.phase(3))
+	}
+	p.cfg.Aligned = true
+	if p.phase(3) != 0 {
+		t.Fatal("aligned speakers differ in phase")
+	}
+}
+
+func TestReadUsageOfThisProcess(t *testing.T) {
+	u, err := readUsage([]int{os.Getpid()})
+	if err != nil || u.cpu <= 0 || u.resident == 0 {
+		t.Fatalf("usage %+v, %v", u, err)
+	}
+	if _, err := readUsage([]int{-1}); err == nil {
+		t.Fatal("no error for a process that does not exist")
+	}
+}
