@@ -1,0 +1,50 @@
+package rtc
+
+import "time"
+
+// pacer decides how long packets wait for others to the same destination: not at
+// all while the loop has time to spare, and longer the busier it is, so that the
+// cost of a packet falls as load rises.
+type pacer struct {
+	maxWait time.Duration
+	busy    float64 // smoothed share of time in which the loop did not wait, 0 to 1
+	window  time.Duration
+	waited  time.Duration
+}
+
+const (
+	// paceWindow is the time over which one sample of the load is taken.
+	paceWindow = 50 * time.Millisecond
+	// Below paceIdle nothing waits; from paceFull up, the longest wait applies.
+	paceIdle = 0.50
+	paceFull = 0.90
+	// paceGain is the weight of a new sample.
+	paceGain = 0.3
+)
+
+// turn records one turn of the loop: its whole length, and how much of it the loop
+// spent waiting.
+func (p *pacer) turn(length, waited time.Duration) {
+	p.window += length
+	p.waited += min(waited, length)
+	if p.window < paceWindow {
+		return
+	}
+	sample := 1 - float64(p.waited)/float64(p.window)
+	p.busy += paceGain * (sample - p.busy)
+	p.window, p.waited = 0, 0
+}
+
+// wait is the time that a packet may wait now.
+func (p *pacer) wait() time.Duration { return waitFor(p.busy, p.maxWait) }
+
+// waitFor grows linearly from 0 at paceIdle to longest at paceFull.
+func waitFor(busy float64, longest time.Duration) time.Duration {
+	if longest <= 0 || busy <= paceIdle {
+		return 0
+	}
+	if busy >= paceFull {
+		return longest
+	}
+	return time.Duration(float64(longest) * (busy - paceIdle) / (paceFull - paceIdle))
+}

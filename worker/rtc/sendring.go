@@ -1,0 +1,67 @@
+package rtc
+
+// sendRing is the log of sent packets: a byte array written round and round.
+// Packets are protected straight into it, sent from it and, for a while, sent
+// again from it. Positions only grow; position p lives at p mod size.
+type sendRing struct {
+	buf  []byte
+	mask uint64
+	head uint64 // next position to write
+	// pinned is the oldest position that a waiting send still refers to.
+	pinned uint64
+}
+
+// packetRef names a packet in the ring: position and length in one word. Zero
+// refers to nothing.
+type packetRef uint64
+
+const refLenBits = 12 // packets are below 4096 bytes
+
+func newSendRing(size int) *sendRing {
+	n := 1
+	for n < size {
+		n <<= 1
+	}
+	// Position 0 is never given out, so that the zero packetRef is free.
+	return &sendRing{buf: make([]byte, n), mask: uint64(n - 1), head: 16} //nolint:gosec // n is positive
+}
+
+// reserve returns room for a packet of at most n bytes, which stays reserved only
+// until the next call; commit keeps it. n is below 4096.
+func (r *sendRing) reserve(n int) []byte {
+	start := r.head & r.mask
+	if start+uint64(n) > uint64(len(r.buf)) { //nolint:gosec // n is small and positive
+		r.head += uint64(len(r.buf)) - start
+		start = 0
+	}
+	return r.buf[start : start+uint64(n) : start+uint64(n)] //nolint:gosec // as above
+}
+
+// commit keeps the first n bytes of what reserve returned and names them.
+func (r *sendRing) commit(n int) packetRef {
+	ref := packetRef(r.head<<refLenBits | uint64(n)) //nolint:gosec // n is small and positive
+	// Packets start at multiples of 16: a packet never shares its first vector
+	// register's worth of bytes with another.
+	r.head += uint64(n+15) &^ 15 //nolint:gosec // as above
+	return ref
+}
+
+// packet returns the bytes of a packet, nil when they are overwritten.
+func (r *sendRing) packet(ref packetRef) []byte {
+	pos, n := uint64(ref)>>refLenBits, uint64(ref)&(1<<refLenBits-1)
+	if ref == 0 || pos+uint64(len(r.buf)) < r.head+maxPacket {
+		return nil
+	}
+	start := pos & r.mask
+	return r.buf[start : start+n : start+n]
+}
+
+// room says how many bytes can be written before the oldest waiting packet,
+// which was written at position since, is overwritten.
+func (r *sendRing) room(since uint64) uint64 {
+	used := r.head - since
+	if used >= uint64(len(r.buf)) {
+		return 0
+	}
+	return uint64(len(r.buf)) - used
+}
