@@ -3,6 +3,7 @@ package rtc
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -30,8 +31,12 @@ type call struct {
 type mailbox struct {
 	calls chan *call
 	posts chan func()
-	wake  func()        // interrupts the loop's wait; any goroutine
 	dead  chan struct{} // closed when the loop takes nothing any more
+
+	// mu is held for reading around each wake, so that close can wait for them:
+	// the poller behind wake is gone soon after.
+	mu   sync.RWMutex
+	wake func() // interrupts the loop's wait; any goroutine
 }
 
 func newMailbox(wake func()) *mailbox {
@@ -54,7 +59,7 @@ func (m *mailbox) do(ctx context.Context, fn func()) error {
 	case <-m.dead:
 		return fmt.Errorf("media loop: %w", errs.ErrClosed)
 	}
-	m.wake()
+	m.nudge()
 	select {
 	case <-c.done:
 		return nil
@@ -76,7 +81,7 @@ func (m *mailbox) do(ctx context.Context, fn func()) error {
 func (m *mailbox) post(fn func()) bool {
 	select {
 	case m.posts <- fn:
-		m.wake()
+		m.nudge()
 		return true
 	case <-m.dead:
 		return false
@@ -87,7 +92,7 @@ func (m *mailbox) post(fn func()) bool {
 func (m *mailbox) offer(fn func()) bool {
 	select {
 	case m.posts <- fn:
-		m.wake()
+		m.nudge()
 		return true
 	default:
 		return false
@@ -130,5 +135,21 @@ func (c *call) run() {
 	}
 }
 
-// close refuses all further entries. Calls that wait get ErrClosed.
-func (m *mailbox) close() { close(m.dead) }
+// nudge interrupts the loop's wait, if the loop is still there.
+func (m *mailbox) nudge() {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	select {
+	case <-m.dead:
+	default:
+		m.wake()
+	}
+}
+
+// close refuses all further entries. Calls that wait get ErrClosed. After it
+// returned, nobody wakes the loop.
+func (m *mailbox) close() {
+	close(m.dead)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+}

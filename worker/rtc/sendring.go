@@ -49,7 +49,7 @@ func (r *sendRing) commit(n int) packetRef {
 // packet returns the bytes of a packet, nil when they are overwritten.
 func (r *sendRing) packet(ref packetRef) []byte {
 	pos, n := uint64(ref)>>refLenBits, uint64(ref)&(1<<refLenBits-1)
-	if ref == 0 || pos+uint64(len(r.buf)) < r.head+maxPacket {
+	if ref == 0 || pos+uint64(len(r.buf)) < r.head+2*maxPacket {
 		return nil
 	}
 	start := pos & r.mask

@@ -1,0 +1,224 @@
+package rtc
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/worker/handshake"
+)
+
+const (
+	// maxEarlyDTLS bounds the datagrams kept until ConnectTransport.
+	maxEarlyDTLS = 4
+	// lastFlightFor is how long our last flight is sent again on request.
+	lastFlightFor = 30 * time.Second
+	// lastFlightEvery bounds how often.
+	lastFlightEvery = 100 * time.Millisecond
+	// alertEvery bounds how often a transport's alerts are checked: one check costs
+	// as much as forwarding hundreds of packets.
+	alertEvery = 250 * time.Millisecond
+
+	// DTLS record content type (RFC 6347 section 4.1).
+	recordAlert = 21
+	// recordHeader is the size of a DTLS record header; the epoch is at epochOffset.
+	recordHeader = 13
+	epochOffset  = 3
+
+	maxFingerprints = 8
+)
+
+// dtlsState is where a transport's DTLS stands. remote is declared, the rest is earned.
+type dtlsState struct {
+	remote     []handshake.Fingerprint
+	role       handshake.Role // ours; 0 before ConnectTransport
+	state      DtlsState
+	handshake  *handshake.Handshake // while connecting
+	early      [][]byte             // datagrams before ConnectTransport
+	serialised []byte               // of the finished connection, for alerts
+	lastFlight [][]byte
+	finished   instant // when the handshake was done
+	resent     instant
+	alerted    instant
+}
+
+// connectTransport sets the remote parameters and fixes our role.
+func (l *Loop) connectTransport(id ident.TransportID, p DtlsParameters) (string, error) {
+	t, err := l.transportByID(id)
+	if err != nil {
+		return "", fmt.Errorf("connect: %w", err)
+	}
+	if t.dtls.role != 0 {
+		return "", fmt.Errorf("connect transport %s: connected already: %w", id, errs.ErrExists)
+	}
+	role, prints, err := checkDtlsParameters(p)
+	if err != nil {
+		return "", fmt.Errorf("connect transport %s: %w", id, err)
+	}
+	t.dtls.role, t.dtls.remote = role, prints
+	if role == handshake.Client {
+		l.startClientHandshake(t)
+		return roleName(role), nil
+	}
+	if err := l.startHandshake(t); err != nil {
+		t.dtls.role, t.dtls.remote = 0, nil
+		return "", fmt.Errorf("connect transport %s: %w", id, err)
+	}
+	return roleName(role), nil
+}
+
+// checkDtlsParameters returns our role and the remote fingerprints.
+func checkDtlsParameters(p DtlsParameters) (handshake.Role, []handshake.Fingerprint, error) {
+	var role handshake.Role
+	switch p.Role {
+	case "", "auto", "client":
+		role = handshake.Server
+	case "server":
+		role = handshake.Client
+	default:
+		return 0, nil, fmt.Errorf("dtls role %q: %w", p.Role[:min(len(p.Role), 32)], errs.ErrInvalid)
+	}
+	if n := len(p.Fingerprints); n == 0 || n > maxFingerprints {
+		return 0, nil, fmt.Errorf("%d dtls fingerprints, want 1 to %d: %w", n, maxFingerprints, errs.ErrInvalid)
+	}
+	prints := make([]handshake.Fingerprint, 0, len(p.Fingerprints))
+	for _, f := range p.Fingerprints {
+		if len(f.Algorithm) > 16 || f.Value == "" || len(f.Value) > 256 {
+			return 0, nil, fmt.Errorf("dtls fingerprint malformed: %w", errs.ErrInvalid)
+		}
+		prints = append(prints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})
+	}
+	return role, prints, nil
+}
+
+func roleName(r handshake.Role) string {
+	switch r {
+	case handshake.Server:
+		return "server"
+	case handshake.Client:
+		return "client"
+	default:
+		return "auto"
+	}
+}
+
+// startClientHandshake begins the handshake in the client role, once there is
+// somewhere to send to. A full pool is tried again at the next check.
+func (l *Loop) startClientHandshake(t *transport) {
+	if t.dtls.role != handshake.Client || t.dtls.state != DtlsNew || t.ice.selected == nil {
+		return
+	}
+	if err := l.startHandshake(t); err != nil {
+		l.log.Debug("dtls handshake postponed", transportAttr(t), obs.Err(err))
+	}
+}
+
+func (l *Loop) startHandshake(t *transport) error {
+	h, err := l.pool.Start(handshake.Params{
+		Role:   t.dtls.role,
+		Remote: t.dtls.remote,
+		Send: func(datagram []byte) {
+			b := slices.Clone(datagram)
+			l.mail.offer(func() { l.sendDTLS(t, b) })
+		},
+		Done: func(r handshake.Result) {
+			l.mail.post(func() { l.onHandshakeDone(t, r) })
+		},
+	})
+	if err != nil {
+		return err
+	}
+	t.dtls.handshake = h
+	t.dtls.state = DtlsConnecting
+	l.emitState(t)
+	for _, b := range t.dtls.early {
+		h.Feed(b)
+	}
+	t.dtls.early = nil
+	return nil
+}
+
+// sendDTLS sends a record of a handshake that goes on elsewhere.
+func (l *Loop) sendDTLS(t *transport, b []byte) {
+	if !t.closed {
+		l.send(t, b)
+	}
+}
+
+// onDTLS handles a datagram of DTLS records from a validated address.
+func (l *Loop) onDTLS(t *transport, b []byte) {
+	d := &t.dtls
+	switch d.state {
+	case DtlsNew:
+		if len(d.early) < maxEarlyDTLS {
+			d.early = append(d.early, slices.Clone(b))
+		}
+	case DtlsConnecting:
+		d.handshake.Feed(b)
+	case DtlsConnected:
+		l.onRecord(t, b)
+	case DtlsFailed, DtlsClosed:
+		t.count.discarded++
+	}
+}
+
+// onRecord handles what comes after the handshake: a repeated last flight, when
+// ours was lost, or an alert.
+func (l *Loop) onRecord(t *transport, b []byte) {
+	d := &t.dtls
+	if len(b) < recordHeader {
+		t.count.discarded++
+		return
+	}
+	if b[0] != recordAlert {
+		if len(d.lastFlight) > 0 && l.now-d.resent >= instant(lastFlightEvery) {
+			d.resent = l.now
+			for _, datagram := range d.lastFlight {
+				l.send(t, datagram)
+			}
+		}
+		return
+	}
+	encrypted := b[epochOffset] != 0 || b[epochOffset+1] != 0
+	if !encrypted || l.now-d.alerted < instant(alertEvery) {
+		t.count.discarded++
+		return
+	}
+	d.alerted = l.now
+	closed, err := handshake.ParseAlert(d.serialised, b)
+	if err != nil || !closed {
+		t.count.discarded++
+		return
+	}
+	l.giveUp(t, ReasonDtlsClosed)
+}
+
+// onHandshakeDone takes the outcome of a handshake over.
+func (l *Loop) onHandshakeDone(t *transport, r handshake.Result) {
+	if t.closed {
+		return
+	}
+	d := &t.dtls
+	d.handshake = nil
+	if r.Err == nil {
+		r.Err = t.srtp.open(&r)
+	}
+	if r.Err != nil {
+		d.state = DtlsFailed
+		l.log.Info("dtls failed", transportAttr(t), obs.Err(r.Err))
+		l.giveUp(t, ReasonDtlsFailed)
+		return
+	}
+	d.state = DtlsConnected
+	d.serialised, d.lastFlight, d.finished = r.State, r.LastFlight, l.now
+	l.emitState(t)
+}
+
+// sweepDTLS drops the last flight when nobody can need it any more.
+func (l *Loop) sweepDTLS(t *transport) {
+	if t.dtls.lastFlight != nil && l.now-t.dtls.finished >= instant(lastFlightFor) {
+		t.dtls.lastFlight = nil
+	}
+}

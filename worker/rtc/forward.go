@@ -1,0 +1,151 @@
+package rtc
+
+import (
+	"encoding/binary"
+
+	"github.com/dspeak/sfu/worker/rtp"
+)
+
+// templateSize is room for the largest outgoing RTP header: fixed part, mid,
+// abs-send-time and audio level.
+const templateSize = 64
+
+// historySize is how many sent packets a consumer can send again: 2.5 s of 20 ms
+// frames, as long as the ring still holds them.
+const historySize = 128
+
+// fanout is what the packet path needs of one consumer, side by side in the
+// producer's slice.
+type fanout struct {
+	consumer  *consumer
+	transport *transport
+	history   *[historySize]packetRef
+	seq       seqMap
+	packets   uint64
+	bytes     uint64 // RTP payload
+	// off: paused, or the transport has no keys yet.
+	paused       bool
+	ssrc         uint32
+	payloadType  uint8
+	headerLen    uint8
+	absSendTime  uint8 // offset of the value in the template; 0: not negotiated
+	levelElement uint8 // offset of the audio-level element, id included; 0: not negotiated
+	levelLen     uint8
+	lastSent     instant
+	lastTime     uint32 // RTP timestamp of the last packet sent
+	template     [templateSize]byte
+}
+
+// incoming is an authenticated RTP packet of a producer.
+type incoming struct {
+	index    uint64 // extended sequence number
+	time     uint32
+	marker   bool
+	level    byte // RFC 6464 byte as received
+	hasLevel bool
+	payload  []byte
+}
+
+// onRTP authenticates a packet and forwards it.
+func (l *Loop) onRTP(t *transport, b []byte, at instant) {
+	h := &l.scratch.header
+	if t.srtp.in == nil || rtp.Parse(b, h) != nil {
+		t.count.discarded++
+		return
+	}
+	p := t.producerFor(h)
+	if p == nil {
+		t.count.discarded++
+		return
+	}
+	known := p.stream.ssrc == h.SSRC && p.stream.started
+	index := uint64(h.SequenceNumber)
+	if known {
+		index = estimateIndex(p.stream.highest, h.SequenceNumber)
+	}
+	plain, err := t.srtp.unprotect(b, h.SSRC, index, known)
+	if err != nil {
+		t.count.discarded++
+		return
+	}
+	payload, err := rtp.Payload(plain, h)
+	if err != nil || h.PayloadType != p.payloadType {
+		t.count.discarded++
+		return
+	}
+	t.dtls.lastFlight = nil // the client has our last flight: it uses the keys
+	p.receive(l, h, index, len(payload), at)
+	if p.paused || len(payload) == 0 { // padding only: a probe, not media
+		return
+	}
+	in := incoming{index: index, time: h.Timestamp, marker: h.Marker, payload: payload}
+	if v := p.levelOf(h); v != nil {
+		in.level, in.hasLevel = v[0], true
+	}
+	l.forward(p, &in)
+}
+
+// forward sends a packet to every consumer of its producer.
+func (l *Loop) forward(p *producer, in *incoming) {
+	sendTime := rtp.AbsSendTime(l.wall)
+	for i := range p.fan {
+		f := &p.fan[i]
+		if f.paused || f.transport.srtp.out == nil {
+			continue
+		}
+		out, ok := f.seq.outgoing(in.index)
+		if !ok {
+			continue
+		}
+		l.forwardTo(f, in, out, sendTime)
+	}
+}
+
+// forwardTo builds, protects and queues one copy under the extended sequence
+// number out.
+func (l *Loop) forwardTo(f *fanout, in *incoming, out uint64, sendTime uint32) {
+	size := int(f.headerLen) + len(in.payload)
+	b := l.slot(size + maxTag)
+	copy(b, f.template[:f.headerLen])
+	b[1] = f.payloadType
+	if in.marker {
+		b[1] |= 0x80
+	}
+	binary.BigEndian.PutUint16(b[2:], uint16(out)) //nolint:gosec // the low half goes on the wire
+	binary.BigEndian.PutUint32(b[4:], in.time)
+	if o := int(f.absSendTime); o != 0 {
+		b[o], b[o+1], b[o+2] = byte(sendTime>>16), byte(sendTime>>8), byte(sendTime) //nolint:gosec // 24 bits
+	}
+	if o := int(f.levelElement); o != 0 {
+		if in.hasLevel {
+			b[o+int(f.levelLen)-1] = in.level
+		} else {
+			clear(b[o : o+int(f.levelLen)]) // padding (RFC 8285 section 4.1.1)
+		}
+	}
+	copy(b[f.headerLen:], in.payload)
+	protected, err := f.transport.srtp.protect(b[:size], f.ssrc, out)
+	if err != nil {
+		l.countDropped(f.transport, 1)
+		return
+	}
+	ref := l.out.ring.commit(len(protected))
+	f.history[out%historySize] = ref
+	f.packets++
+	f.bytes += uint64(len(in.payload))
+	f.lastSent, f.lastTime = l.now, in.time
+	l.push(f.transport, ref, len(protected))
+}
+
+// resend sends a packet again as it was: the identical bytes, never protected anew.
+func (l *Loop) resend(f *fanout, seq uint16) bool {
+	ref := f.history[seq%historySize]
+	b := l.out.ring.packet(ref)
+	if len(b) < 12 || binary.BigEndian.Uint16(b[2:]) != seq || binary.BigEndian.Uint32(b[8:]) != f.ssrc {
+		return false
+	}
+	// The copy goes to the front of the ring, so that the send queue's packets stay
+	// younger than its mark.
+	l.send(f.transport, b)
+	return true
+}

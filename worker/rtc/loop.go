@@ -1,0 +1,266 @@
+package rtc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/netio"
+)
+
+const (
+	// callsPerTurn bounds the mailbox entries of each kind run between two batches.
+	callsPerTurn = 16
+	// idleWait bounds every wait, so that the heartbeat moves when nothing happens.
+	idleWait = 100 * time.Millisecond
+	// readBuffer is the size of one receive buffer: more than any datagram that a
+	// client may send over an Ethernet path.
+	readBuffer = 1504
+)
+
+// Loop is the media loop of one worker.
+type Loop struct {
+	cfg          Config
+	log          *slog.Logger
+	fingerprints []DtlsFingerprint
+	mail         *mailbox
+	events       chan Event
+	beat         atomic.Int64 // wall clock of the last turn, Unix ns
+	clock        func() time.Time
+
+	// Owned by the goroutine of Run, from here on.
+
+	poller    *netio.Poller
+	pool      *handshake.Pool
+	udp       []*udpPort
+	listeners []*netio.TCPListener
+	peers     []*tcpPeer // every open TCP connection
+	table     objectTable
+	timers    timers
+	out       outbox
+	pace      pacer
+	now       instant   // of this turn
+	wall      int64     // Unix ns of this turn
+	base      time.Time // instant 0
+	turns     int
+	count     loopCounters
+	logged    loopCounters // as of the last drop line
+	scratch   scratch
+}
+
+// instant is a time on the loop's own steady clock, in nanoseconds since the loop
+// was made. Zero means never.
+type instant int64
+
+// udpPort is a UDP socket of the loop with its receive buffers.
+type udpPort struct {
+	sock  netio.UDP
+	index int // in the poller, and in the keys of the tuple table
+	batch []netio.Message
+	queue sendQueue
+}
+
+// loopCounters are counts of the whole loop.
+type loopCounters struct {
+	received, sent, dropped uint64
+	// Discarded, by cause.
+	unknownSource, malformed, unknownUfrag, badIntegrity, eventsLost uint64
+}
+
+// New makes a loop and takes the sockets over. Errors wrap errs.ErrInvalid for
+// settings; others come from the operating system. When it fails, the sockets stay open.
+func New(cfg Config, s Sockets) (*Loop, error) {
+	cfg = cfg.withDefaults()
+	if err := cfg.validate(s); err != nil {
+		return nil, fmt.Errorf("media loop: %w", err)
+	}
+	prints, err := handshake.FingerprintsOf(cfg.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("media loop certificate: %w", err)
+	}
+	poller, err := netio.NewPoller()
+	if err != nil {
+		return nil, fmt.Errorf("media loop: %w", err)
+	}
+	pool, err := handshake.NewPool(handshake.Config{
+		Certificate: cfg.Certificate, Concurrency: cfg.HandshakeConcurrency, Timeout: cfg.HandshakeTimeout,
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("media loop: %w", err), poller.Close())
+	}
+	l := &Loop{
+		cfg: cfg, log: cfg.Log, poller: poller, pool: pool,
+		mail:   newMailbox(poller.Wake),
+		events: make(chan Event, eventQueue),
+		clock:  time.Now,
+		table:  newObjectTable(),
+		pace:   pacer{maxWait: cfg.MaxWait},
+	}
+	for _, f := range prints {
+		l.fingerprints = append(l.fingerprints, DtlsFingerprint{Algorithm: f.Algorithm, Value: f.Value})
+	}
+	l.out.ring = newSendRing(cfg.SendRingBytes)
+	if err := l.addSockets(s); err != nil {
+		pool.Close()
+		return nil, errors.Join(fmt.Errorf("media loop: %w", err), poller.Close())
+	}
+	l.base = l.clock().Add(-time.Second) // so that no instant in use is 0
+	l.readClock()
+	return l, nil
+}
+
+func (l *Loop) addSockets(s Sockets) error {
+	for _, sock := range []netio.UDP{s.UDP4, s.UDP6} {
+		if sock == nil {
+			continue
+		}
+		index, err := l.poller.AddUDP(sock)
+		if err != nil {
+			return err
+		}
+		port := &udpPort{sock: sock, index: index, batch: make([]netio.Message, l.cfg.BatchLimit)}
+		arena := make([]byte, l.cfg.BatchLimit*readBuffer)
+		for i := range port.batch {
+			port.batch[i].Buf = arena[i*readBuffer : (i+1)*readBuffer : (i+1)*readBuffer]
+		}
+		l.udp = append(l.udp, port)
+	}
+	for _, listener := range []*netio.TCPListener{s.TCP4, s.TCP6} {
+		if listener == nil {
+			continue
+		}
+		if err := l.poller.AddListener(listener); err != nil {
+			return err
+		}
+		l.listeners = append(l.listeners, listener)
+	}
+	return nil
+}
+
+// Run turns the loop until ctx ends, on a locked thread, and returns after
+// everything is closed, the sockets too. The only error is a broken poller. It
+// may be called once.
+func (l *Loop) Run(ctx context.Context) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	stop := context.AfterFunc(ctx, l.mail.nudge)
+	var err error
+	for ctx.Err() == nil && err == nil {
+		err = l.turn()
+	}
+	stop()
+	return errors.Join(err, l.shutdown())
+}
+
+// LastTurn is when the loop last turned. It turns at least every 100 ms. Any goroutine.
+func (l *Loop) LastTurn() time.Time { return time.Unix(0, l.beat.Load()) }
+
+// turn waits once and handles what came.
+func (l *Loop) turn() error {
+	began := l.now
+	ready, err := l.poller.Wait(l.waitTime())
+	l.readClock()
+	woke := l.now
+	if err != nil {
+		return fmt.Errorf("media loop wait: %w", err)
+	}
+	for i, port := range l.udp {
+		if ready.Writable&(1<<i) != 0 {
+			l.flushPort(port)
+		}
+		if ready.Readable&(1<<i) != 0 {
+			l.readUDP(port)
+		}
+	}
+	if ready.TCP {
+		l.readTCP()
+	}
+	l.timers.moreCalls = l.mail.run(callsPerTurn)
+	l.runTimers()
+	l.flushIfDue()
+	l.turns++
+	l.pace.turn(time.Duration(l.now-began), time.Duration(woke-began))
+	return nil
+}
+
+// readClock takes the time of this turn.
+func (l *Loop) readClock() {
+	t := l.clock()
+	l.now = instant(t.Sub(l.base))
+	l.wall = t.UnixNano()
+	l.beat.Store(l.wall)
+}
+
+// waitTime is how long the next wait may take.
+func (l *Loop) waitTime() time.Duration {
+	if l.timers.moreCalls {
+		return 0
+	}
+	wait := idleWait
+	if next := l.timers.next(len(l.table.list)); next != 0 {
+		wait = min(wait, time.Duration(next-l.now))
+	}
+	if l.out.due != 0 {
+		wait = min(wait, time.Duration(l.out.due-l.now))
+	}
+	return max(wait, 0)
+}
+
+// shutdown closes everything that the loop owns.
+func (l *Loop) shutdown() error {
+	l.mail.close()
+	for _, r := range l.table.routers {
+		l.destroyRouter(r)
+	}
+	l.flush()
+	l.pool.Close()
+	var errList []error
+	for _, peer := range l.peers {
+		errList = append(errList, peer.conn.Close())
+	}
+	for _, listener := range l.listeners {
+		errList = append(errList, listener.Close())
+	}
+	for _, port := range l.udp {
+		errList = append(errList, port.sock.Close())
+	}
+	close(l.events)
+	return errors.Join(append(errList, l.poller.Close())...)
+}
+
+// objectTable finds every object by its name, and transports by what packets say.
+type objectTable struct {
+	routers    map[ident.RouterID]*router
+	transports map[ident.TransportID]*transport
+	producers  map[ident.ProducerID]*producer
+	consumers  map[ident.ConsumerID]*consumer
+	ufrags     map[string]*transport
+	tuples     map[tupleKey]claim
+	list       []*transport // every transport, for the sweep
+}
+
+func newObjectTable() objectTable {
+	return objectTable{
+		routers:    map[ident.RouterID]*router{},
+		transports: map[ident.TransportID]*transport{},
+		producers:  map[ident.ProducerID]*producer{},
+		consumers:  map[ident.ConsumerID]*consumer{},
+		ufrags:     map[string]*transport{},
+		tuples:     map[tupleKey]claim{},
+	}
+}
+
+// checkID refuses empty and oversized names.
+func checkID(what string, id string) error {
+	if id == "" || len(id) > 128 {
+		return fmt.Errorf("%s id %q: %w", what, id[:min(len(id), 32)], errs.ErrInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,177 @@
+package rtc
+
+import (
+	"fmt"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/ortc"
+	"github.com/dspeak/sfu/worker/rtp"
+)
+
+// producer is a stream that a client sends. It belongs to the loop.
+type producer struct {
+	id        ident.ProducerID
+	transport *transport
+	declared  producerDeclared
+	paused    bool
+
+	// What the packet path needs of the parameters.
+	payloadType              uint8
+	clockRate                uint32
+	midID, levelID, twccID   uint8 // header extension ids; 0: not negotiated
+	nack, transportFeedback  bool
+	mid                      string
+	cname                    string
+	reducedSize              bool
+	stream                   *inStream
+	fan                      []fanout // one per consumer, in no order
+	packets, bytes, nacksOut uint64   // of this producer; the stream may outlive it
+}
+
+// producerDeclared is what the Produce call said.
+type producerDeclared struct {
+	kind       string
+	params     ortc.RtpParameters
+	consumable ortc.RtpParameters
+}
+
+func (l *Loop) produce(p ProduceParams) (ortc.RtpParameters, error) {
+	var none ortc.RtpParameters
+	if err := checkID("producer", string(p.ID)); err != nil {
+		return none, err
+	}
+	t, err := l.transportByID(p.Transport)
+	if err != nil {
+		return none, fmt.Errorf("produce: %w", err)
+	}
+	if l.table.producers[p.ID] != nil {
+		return none, fmt.Errorf("produce %s: %w", p.ID, errs.ErrExists)
+	}
+	if n := len(t.producers); n >= l.cfg.Limits.ProducersPerTransport {
+		return none, fmt.Errorf("produce: %d producers on the transport: %w", n, errs.ErrExhausted)
+	}
+	pr, err := newProducer(t, &p)
+	if err != nil {
+		return none, fmt.Errorf("produce: %w", err)
+	}
+	if err := t.checkUnique(pr); err != nil {
+		return none, fmt.Errorf("produce: %w", err)
+	}
+	if pr.stream.ssrc != 0 {
+		pr.stream = t.srtp.streamFor(pr.stream.ssrc)
+	}
+	t.producers = append(t.producers, pr)
+	l.table.producers[pr.id] = pr
+	return pr.declared.consumable, nil
+}
+
+// newProducer negotiates the parameters.
+func newProducer(t *transport, p *ProduceParams) (*producer, error) {
+	mapping, err := ortc.ProducerRtpMapping(p.RtpParameters, t.router.caps)
+	if err != nil {
+		return nil, err
+	}
+	consumable, err := ortc.ConsumableRtpParameters(p.Kind, p.RtpParameters, t.router.caps, mapping)
+	if err != nil {
+		return nil, err
+	}
+	codec := &p.RtpParameters.Codecs[0]
+	pr := &producer{
+		id: p.ID, transport: t, paused: p.Paused,
+		declared:    producerDeclared{kind: p.Kind, params: p.RtpParameters, consumable: consumable},
+		payloadType: codec.PayloadType,
+		clockRate:   codec.ClockRate,
+	}
+	for _, e := range p.RtpParameters.HeaderExtensions {
+		switch e.URI {
+		case ortc.URIMid:
+			pr.midID = e.ID
+		case ortc.URIAudioLevel:
+			pr.levelID = e.ID
+		case ortc.URITransportWideCC:
+			pr.twccID = e.ID
+		}
+	}
+	return pr, nil
+}
+
+// checkUnique refuses an SSRC or mid that another producer of the transport has.
+func (t *transport) checkUnique(pr *producer) error {
+	for _, other := range t.producers {
+		if ssrc := pr.stream.ssrc; ssrc != 0 && other.stream.ssrc == ssrc {
+			return fmt.Errorf("ssrc %d is in use on the transport: %w", ssrc, errs.ErrExists)
+		}
+		if pr.mid != "" && other.mid == pr.mid {
+			return fmt.Errorf("mid %q is in use on the transport: %w", pr.mid, errs.ErrExists)
+		}
+	}
+	return nil
+}
+
+// producerFor finds the producer of a packet: by its SSRC, or by its mid when the
+// producer was declared without an SSRC.
+func (t *transport) producerFor(h *rtp.Header) *producer {
+	for _, p := range t.producers {
+		if p.stream.ssrc == h.SSRC {
+			return p
+		}
+	}
+	for _, p := range t.producers {
+		if p.stream.ssrc != 0 || p.midID == 0 || p.mid == "" {
+			continue
+		}
+		if mid := h.Extension(p.midID); len(mid) > 0 && string(mid) == p.mid {
+			return p
+		}
+	}
+	return nil
+}
+
+func (l *Loop) producerByID(id ident.ProducerID) (*producer, error) {
+	if p := l.table.producers[id]; p != nil {
+		return p, nil
+	}
+	return nil, fmt.Errorf("producer %s: %w", id, errs.ErrNotFound)
+}
+
+func (l *Loop) setProducerPaused(id ident.ProducerID, paused bool) error {
+	p, err := l.producerByID(id)
+	if err != nil {
+		return fmt.Errorf("pause or resume: %w", err)
+	}
+	if p.paused == paused {
+		return nil
+	}
+	p.paused = paused
+	for i := range p.fan {
+		p.fan[i].seq.interrupt()
+	}
+	return nil
+}
+
+func (l *Loop) closeProducerCall(id ident.ProducerID) error {
+	p, err := l.producerByID(id)
+	if err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	l.destroyProducer(p)
+	return nil
+}
+
+// destroyProducer closes a producer and its consumers.
+func (l *Loop) destroyProducer(p *producer) {
+	for len(p.fan) > 0 {
+		c := p.fan[len(p.fan)-1].consumer
+		l.sayGoodbye(c.transport, []*consumer{c})
+		l.destroyConsumer(c)
+	}
+	t := p.transport
+	for i, other := range t.producers {
+		if other == p {
+			t.producers = append(t.producers[:i], t.producers[i+1:]...)
+			break
+		}
+	}
+	delete(l.table.producers, p.id)
+}

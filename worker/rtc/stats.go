@@ -1,0 +1,126 @@
+package rtc
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+// stats reports on what target names.
+func (l *Loop) stats(target StatsTarget) (Stats, error) {
+	var s Stats
+	set := 0
+	for _, named := range []bool{target.Router != "", target.Transport != "", target.Producer != "", target.Consumer != ""} {
+		if named {
+			set++
+		}
+	}
+	switch {
+	case set > 1:
+		return s, fmt.Errorf("stats of %d targets: %w", set, errs.ErrInvalid)
+	case target.Router != "":
+		r := l.table.routers[target.Router]
+		if r == nil {
+			return s, fmt.Errorf("stats of router %s: %w", target.Router, errs.ErrNotFound)
+		}
+		for _, t := range r.transports {
+			l.statsBelow(&s, t)
+		}
+	case target.Transport != "":
+		t, err := l.transportByID(target.Transport)
+		if err != nil {
+			return s, fmt.Errorf("stats of %w", err)
+		}
+		l.statsBelow(&s, t)
+	case target.Producer != "":
+		p, err := l.producerByID(target.Producer)
+		if err != nil {
+			return s, fmt.Errorf("stats of %w", err)
+		}
+		s.Producers = []ProducerStats{l.producerStats(p)}
+	case target.Consumer != "":
+		c, err := l.consumerByID(target.Consumer)
+		if err != nil {
+			return s, fmt.Errorf("stats of %w", err)
+		}
+		s.Consumers = []ConsumerStats{l.consumerStats(c)}
+	default:
+		for _, t := range l.table.list {
+			l.statsBelow(&s, t)
+		}
+	}
+	return s, nil
+}
+
+// statsBelow adds a transport and everything on it.
+func (l *Loop) statsBelow(s *Stats, t *transport) {
+	s.Transports = append(s.Transports, TransportStats{
+		Transport: t.id, Router: t.router.id, IceState: t.ice.state, DtlsState: t.dtls.state, Tuple: t.tuple(),
+		BytesReceived: t.count.bytesReceived, BytesSent: t.count.bytesSent,
+		PacketsReceived: t.count.received, PacketsSent: t.count.sent,
+		PacketsDiscarded: t.count.discarded, PacketsDropped: t.count.dropped,
+		LastCheckAgeMs: l.ageMs(t.ice.lastCheck),
+	})
+	for _, p := range t.producers {
+		s.Producers = append(s.Producers, l.producerStats(p))
+	}
+	for _, c := range t.consumers {
+		s.Consumers = append(s.Consumers, l.consumerStats(c))
+	}
+}
+
+func (l *Loop) producerStats(p *producer) ProducerStats {
+	in := p.stream
+	s := ProducerStats{
+		Producer: p.id, Transport: p.transport.id, Router: p.transport.router.id, SSRC: in.ssrc,
+		Packets: p.packets, Bytes: p.bytes, LastPacketAgeMs: l.ageMs(in.lastSeen), Paused: p.paused, NacksSent: p.nacksOut,
+	}
+	if in.started {
+		s.PacketsLost = in.reception.Lost()
+		s.JitterMs = ticksToMs(in.reception.Jitter(), p.clockRate)
+	}
+	if in.level.seen {
+		s.AudioLevelDbov = new(int32(math.Round(in.level.smooth)))
+	}
+	return s
+}
+
+func (l *Loop) consumerStats(c *consumer) ConsumerStats {
+	f, v := c.record(), &c.report
+	s := ConsumerStats{
+		Consumer: c.id, Producer: c.producer.id, Transport: c.transport.id, Router: c.transport.router.id, SSRC: c.ssrc,
+		Packets: f.packets, Bytes: f.bytes, PacketsLost: v.lost, FractionLost: float64(v.fraction) / 256,
+		LastPacketAgeMs: l.ageMs(f.lastSent), Paused: c.paused, ProducerPaused: c.producer.paused, Retransmitted: v.resent,
+	}
+	if v.at != 0 {
+		s.JitterMs = new(ticksToMs(v.jitter, c.producer.clockRate))
+	}
+	if v.roundTrip != 0 {
+		s.RoundTripTimeMs = new(float64(v.roundTrip) / float64(time.Millisecond))
+	}
+	if level := &c.producer.stream.level; level.seen && f.lastSent != 0 {
+		s.AudioLevelDbov = new(level.last)
+	}
+	return s
+}
+
+func ticksToMs(ticks, clockRate uint32) float64 { return float64(ticks) * 1000 / float64(clockRate) }
+
+// ageMs is how long ago an instant is, nil for never.
+func (l *Loop) ageMs(at instant) *uint32 {
+	if at == 0 {
+		return nil
+	}
+	return new(uint32(max(0, l.now-at) / instant(time.Millisecond))) //nolint:gosec // 49 days fit
+}
+
+func (l *Loop) usage() Usage {
+	return Usage{
+		Routers: len(l.table.routers), Transports: len(l.table.list),
+		Producers: len(l.table.producers), Consumers: len(l.table.consumers), TCPConnections: len(l.peers),
+		PacketsReceived: l.count.received, PacketsSent: l.count.sent, PacketsDropped: l.count.dropped,
+		EventsLost: l.count.eventsLost, BusyShare: l.pace.busy,
+	}
+}

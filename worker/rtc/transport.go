@@ -1,0 +1,238 @@
+package rtc
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/worker/stun"
+)
+
+// maxAnnounced bounds the addresses of one transport.
+const maxAnnounced = 32
+
+// transport is one client connection: ICE, DTLS and SRTP state, and the producers
+// and consumers that use it. It belongs to the loop.
+type transport struct {
+	id      ident.TransportID
+	router  *router
+	family  Family
+	created instant
+	index   int // in objectTable.list
+	closed  bool
+
+	ice  iceState
+	dtls dtlsState
+	srtp srtpState
+
+	producers []*producer
+	consumers []*consumer
+	nextMid   uint32 // of a consumer; never reused (a repeated mid breaks the client's session)
+
+	pending pendingPackets
+	rtcp    reportState
+	count   transportCounters
+}
+
+// transportCounters are as in TransportStats.
+type transportCounters struct {
+	received, bytesReceived uint64
+	sent, bytesSent         uint64
+	discarded, dropped      uint64
+}
+
+func transportAttr(t *transport) slog.Attr { return slog.String(obs.KeyTransport, string(t.id)) }
+
+func (l *Loop) transportByID(id ident.TransportID) (*transport, error) {
+	if t := l.table.transports[id]; t != nil {
+		return t, nil
+	}
+	return nil, fmt.Errorf("transport %s: %w", id, errs.ErrNotFound)
+}
+
+func (l *Loop) createTransport(p CreateTransportParams) (TransportInfo, error) {
+	if err := checkID("transport", string(p.ID)); err != nil {
+		return TransportInfo{}, err
+	}
+	r := l.table.routers[p.Router]
+	switch {
+	case r == nil:
+		return TransportInfo{}, fmt.Errorf("create transport in router %s: %w", p.Router, errs.ErrNotFound)
+	case l.table.transports[p.ID] != nil:
+		return TransportInfo{}, fmt.Errorf("create transport %s: %w", p.ID, errs.ErrExists)
+	case len(l.table.list) >= l.cfg.Limits.Transports:
+		return TransportInfo{}, fmt.Errorf("create transport: %d transports: %w", len(l.table.list), errs.ErrExhausted)
+	}
+	candidates, err := l.candidates(p)
+	if err != nil {
+		return TransportInfo{}, fmt.Errorf("create transport: %w", err)
+	}
+	t := &transport{id: p.ID, router: r, family: p.Family, created: l.now, index: len(l.table.list)}
+	t.ice.state, t.dtls.state = IceNew, DtlsNew
+	cred := &t.ice.credentials
+	for cred.ufrag == "" || l.table.ufrags[cred.ufrag] != nil {
+		cred.ufrag, cred.password = newICECredentials()
+	}
+	cred.auth = stun.NewAuthenticator(cred.password)
+	l.table.transports[t.id] = t
+	l.table.ufrags[cred.ufrag] = t
+	l.table.list = append(l.table.list, t)
+	r.transports[t.id] = t
+	l.scheduleReports(t)
+	return TransportInfo{
+		IceParameters:  IceParameters{UsernameFragment: cred.ufrag, Password: cred.password, IceLite: true},
+		IceCandidates:  candidates,
+		DtlsParameters: DtlsParameters{Role: "auto", Fingerprints: l.fingerprints},
+	}, nil
+}
+
+// candidates lists what a client may send its checks to.
+func (l *Loop) candidates(p CreateTransportParams) ([]IceCandidate, error) {
+	announced := p.Announced
+	if len(announced) == 0 {
+		announced = l.cfg.Announced
+	}
+	if len(announced) > maxAnnounced {
+		return nil, fmt.Errorf("%d announced addresses, want at most %d: %w", len(announced), maxAnnounced, errs.ErrInvalid)
+	}
+	if p.Family > FamilyIPv6 {
+		return nil, fmt.Errorf("address family %d: %w", p.Family, errs.ErrInvalid)
+	}
+	var list []IceCandidate
+	for i, a := range announced {
+		if !a.IsValid() || a.Port() == 0 {
+			return nil, fmt.Errorf("announced address %q: %w", a.String(), errs.ErrInvalid)
+		}
+		addr := a.Addr().Unmap().WithZone("")
+		v4 := addr.Is4()
+		if p.Family == FamilyIPv4 && !v4 || p.Family == FamilyIPv6 && v4 {
+			continue
+		}
+		if l.servesUDP(v4) {
+			list = append(list, newCandidate(addr, a.Port(), "udp", i))
+		}
+		if l.servesTCP(v4) {
+			list = append(list, newCandidate(addr, a.Port(), "tcp", i))
+		}
+	}
+	if len(list) == 0 {
+		return nil, fmt.Errorf("no announced address of the wanted family: %w", errs.ErrInvalid)
+	}
+	return list, nil
+}
+
+// newCandidate makes the host candidate of the announced address with the given
+// rank. UDP goes before TCP, an earlier address before a later one.
+func newCandidate(addr netip.Addr, port uint16, protocol string, rank int) IceCandidate {
+	const (
+		hostPreference = 126 // RFC 8445 section 5.1.2.2
+		component      = 1   // RTP and RTCP share it
+	)
+	local := uint32(65535 - rank) //nolint:gosec // rank is below maxAnnounced
+	c := IceCandidate{
+		Foundation: protocol + strconv.Itoa(rank),
+		IP:         addr.String(), Address: addr.String(),
+		Protocol: protocol, Port: port, Type: "host",
+	}
+	if protocol == "tcp" {
+		c.TCPType = "passive"
+		// RFC 6544 section 4.2: UDP-based candidates are preferred.
+		local -= 1 << 14
+	}
+	c.Priority = hostPreference<<24 | local<<8 | (256 - component)
+	return c
+}
+
+func (l *Loop) servesUDP(v4 bool) bool {
+	for _, port := range l.udp {
+		if port.sock.LocalAddr().Addr().Unmap().Is4() == v4 {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Loop) servesTCP(v4 bool) bool {
+	for _, listener := range l.listeners {
+		if listener.LocalAddr().Addr().Unmap().Is4() == v4 {
+			return true
+		}
+	}
+	return false
+}
+
+func (l *Loop) closeTransportCall(id ident.TransportID) error {
+	t, err := l.transportByID(id)
+	if err != nil {
+		return fmt.Errorf("close: %w", err)
+	}
+	l.destroyTransport(t)
+	return nil
+}
+
+// giveUp closes a transport on the loop's own account and says so.
+func (l *Loop) giveUp(t *transport, reason string) {
+	l.destroyTransport(t)
+	l.emit(Event{
+		Kind: EventTransportClosed, Router: t.router.id, Transport: t.id, Reason: reason,
+		IceState: t.ice.state, DtlsState: t.dtls.state,
+	})
+}
+
+// destroyTransport closes a transport with everything on it and forgets it.
+func (l *Loop) destroyTransport(t *transport) {
+	if t.closed {
+		return
+	}
+	l.sayGoodbye(t, t.consumers)
+	for len(t.consumers) > 0 {
+		l.destroyConsumer(t.consumers[len(t.consumers)-1])
+	}
+	for len(t.producers) > 0 {
+		l.destroyProducer(t.producers[len(t.producers)-1])
+	}
+	l.flush() // while the path still exists
+	t.closed = true
+	if t.dtls.handshake != nil {
+		t.dtls.handshake.Close()
+		t.dtls.handshake = nil
+	}
+	l.forgetPaths(t)
+	t.ice.state = IceClosed
+	if t.dtls.state != DtlsFailed {
+		t.dtls.state = DtlsClosed
+	}
+	delete(l.table.transports, t.id)
+	delete(l.table.ufrags, t.ice.credentials.ufrag)
+	delete(t.router.transports, t.id)
+	last := len(l.table.list) - 1
+	l.table.list[t.index] = l.table.list[last]
+	l.table.list[t.index].index = t.index
+	l.table.list[last] = nil
+	l.table.list = l.table.list[:last]
+}
+
+// forgetPaths gives the validated addresses free and closes the TCP connections.
+func (l *Loop) forgetPaths(t *transport) {
+	for len(t.ice.tuples) > 0 {
+		tu := t.ice.tuples[len(t.ice.tuples)-1]
+		if tu.peer != nil {
+			l.closePeer(tu.peer)
+			continue
+		}
+		l.dropTuple(t, len(t.ice.tuples)-1)
+	}
+	t.ice.selected = nil
+}
+
+// localAddr is the socket's own address of a path.
+func (tu *tuple) localAddr() netip.AddrPort {
+	if tu.peer != nil {
+		return tu.peer.conn.LocalAddr()
+	}
+	return tu.port.sock.LocalAddr()
+}
