@@ -1,0 +1,183 @@
+package ortc
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+// RouterRtpCapabilities is what every router offers: Opus (RFC 7587), NACK and
+// transport-wide feedback, and the header extensions that mediasoup knows for
+// audio, under its ids. Transport-wide sequence numbers are taken from producers
+// and not sent to consumers, whose bitrate nobody estimates.
+func RouterRtpCapabilities() RtpCapabilities {
+	extension := func(uri string, id uint8, direction string) RtpHeaderExtension {
+		return RtpHeaderExtension{Kind: KindAudio, URI: uri, PreferredID: id, Direction: direction}
+	}
+	return RtpCapabilities{
+		Codecs: []RtpCodecCapability{{
+			Kind: KindAudio, MimeType: "audio/opus", PreferredPayloadType: 100, ClockRate: 48000, Channels: 2,
+			Parameters:   Parameters{"useinbandfec": int64(1)},
+			RtcpFeedback: []RtcpFeedback{{Type: "nack"}, {Type: "transport-cc"}},
+		}},
+		HeaderExtensions: []RtpHeaderExtension{
+			extension(URIMid, 1, directionSendRecv),
+			extension(URIAbsSendTime, 4, directionSendRecv),
+			extension(URITransportWideCC, 5, directionRecvOnly),
+			extension(URIAudioLevel, 10, directionSendRecv),
+		},
+	}
+}
+
+// ProducerRtpMapping validates a producer's parameters and maps its payload types
+// to the router's. A codec that the router lacks is an errs.ErrUnsupported.
+func ProducerRtpMapping(p RtpParameters, caps RtpCapabilities) ([]Mapping, error) {
+	if err := ValidateRtpParameters(p); err != nil {
+		return nil, err
+	}
+	var mapping []Mapping
+	for i := range p.Codecs {
+		c := &p.Codecs[i]
+		matched := slices.IndexFunc(caps.Codecs, func(capability RtpCodecCapability) bool { return matches(&capability, c) })
+		if matched < 0 {
+			return nil, fmt.Errorf("codec %s, payload type %d: %w", cut(c.MimeType), c.PayloadType, errs.ErrUnsupported)
+		}
+		mapping = append(mapping, Mapping{PayloadType: c.PayloadType, MappedPayloadType: caps.Codecs[matched].PreferredPayloadType})
+	}
+	return mapping, nil
+}
+
+// ConsumableRtpParameters are the producer's parameters in the router's numbers:
+// what consumers' parameters are derived from. The producer's codec parameters
+// (stereo, in-band FEC, DTX) are kept. A kind other than audio is an errs.ErrUnsupported.
+func ConsumableRtpParameters(kind string, p RtpParameters, caps RtpCapabilities, mapping []Mapping) (RtpParameters, error) {
+	if kind != KindAudio {
+		return RtpParameters{}, fmt.Errorf("media kind %q: %w", cut(kind), errs.ErrUnsupported)
+	}
+	reduced := true
+	out := RtpParameters{Rtcp: RtcpParameters{CNAME: p.Rtcp.CNAME, ReducedSize: &reduced, Mux: &reduced}}
+	for i := range p.Codecs {
+		c := &p.Codecs[i]
+		m := slices.IndexFunc(mapping, func(m Mapping) bool { return m.PayloadType == c.PayloadType })
+		if m < 0 {
+			return RtpParameters{}, fmt.Errorf("payload type %d is not mapped: %w", c.PayloadType, errs.ErrInvalid)
+		}
+		capability := slices.IndexFunc(caps.Codecs, func(c RtpCodecCapability) bool {
+			return c.PreferredPayloadType == mapping[m].MappedPayloadType
+		})
+		if capability < 0 {
+			return RtpParameters{}, fmt.Errorf("payload type %d is mapped to nothing: %w", c.PayloadType, errs.ErrInvalid)
+		}
+		matched := &caps.Codecs[capability]
+		out.Codecs = append(out.Codecs, RtpCodecParameters{
+			MimeType: matched.MimeType, PayloadType: matched.PreferredPayloadType,
+			ClockRate: matched.ClockRate, Channels: matched.Channels,
+			Parameters: maps.Clone(c.Parameters), RtcpFeedback: slices.Clone(matched.RtcpFeedback),
+		})
+	}
+	for _, e := range caps.HeaderExtensions {
+		if e.Kind == kind && (e.Direction == directionSendRecv || e.Direction == directionSendOnly) {
+			out.HeaderExtensions = append(out.HeaderExtensions, RtpHeaderExtensionParameters{URI: e.URI, ID: e.PreferredID})
+		}
+	}
+	for _, e := range p.Encodings {
+		out.Encodings = append(out.Encodings, RtpEncodingParameters{SSRC: e.SSRC, DTX: e.DTX, MaxBitrate: e.MaxBitrate})
+	}
+	return out, nil
+}
+
+// CanConsume says whether an endpoint with the capabilities can receive the
+// consumable parameters. Malformed capabilities cannot.
+func CanConsume(consumable RtpParameters, caps RtpCapabilities) bool {
+	if ValidateRtpCapabilities(caps) != nil {
+		return false
+	}
+	for i := range consumable.Codecs {
+		if matchingCapability(caps, &consumable.Codecs[i]) != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// ConsumerRtpParameters are the parameters of one consumer: of the consumable
+// ones, what the endpoint supports, under the given SSRC and mid. Malformed
+// capabilities are an errs.ErrInvalid, no common codec is an errs.ErrUnsupported.
+func ConsumerRtpParameters(consumable RtpParameters, caps RtpCapabilities, ssrc uint32, mid string) (RtpParameters, error) {
+	if err := ValidateRtpCapabilities(caps); err != nil {
+		return RtpParameters{}, err
+	}
+	out := RtpParameters{Mid: mid, Rtcp: consumable.Rtcp}
+	for i := range consumable.Codecs {
+		c := consumable.Codecs[i]
+		matched := matchingCapability(caps, &c)
+		if matched == nil {
+			continue
+		}
+		c.Parameters = maps.Clone(c.Parameters)
+		c.RtcpFeedback = slices.Clone(matched.RtcpFeedback)
+		out.Codecs = append(out.Codecs, c)
+	}
+	if len(out.Codecs) == 0 {
+		return RtpParameters{}, fmt.Errorf("no common codec: %w", errs.ErrUnsupported)
+	}
+	for _, e := range consumable.HeaderExtensions {
+		if slices.ContainsFunc(caps.HeaderExtensions, func(c RtpHeaderExtension) bool {
+			return c.PreferredID == e.ID && c.URI == e.URI
+		}) {
+			out.HeaderExtensions = append(out.HeaderExtensions, e)
+		}
+	}
+	reduceFeedback(&out)
+	encoding := RtpEncodingParameters{SSRC: ssrc}
+	for _, e := range consumable.Encodings {
+		encoding.MaxBitrate = max(encoding.MaxBitrate, e.MaxBitrate)
+	}
+	out.Encodings = []RtpEncodingParameters{encoding}
+	return out, nil
+}
+
+// reduceFeedback drops bandwidth feedback whose header extension the consumer
+// does not have: transport-cc wants transport-wide sequence numbers, goog-remb
+// wants abs-send-time and yields to transport-cc.
+func reduceFeedback(p *RtpParameters) {
+	has := func(uri string) bool {
+		return slices.ContainsFunc(p.HeaderExtensions, func(e RtpHeaderExtensionParameters) bool { return e.URI == uri })
+	}
+	drop := func(types ...string) {
+		for i := range p.Codecs {
+			p.Codecs[i].RtcpFeedback = slices.DeleteFunc(p.Codecs[i].RtcpFeedback, func(fb RtcpFeedback) bool {
+				return slices.Contains(types, fb.Type)
+			})
+		}
+	}
+	switch {
+	case has(URITransportWideCC):
+		drop("goog-remb")
+	case has(URIAbsSendTime):
+		drop("transport-cc")
+	default:
+		drop("transport-cc", "goog-remb")
+	}
+}
+
+func matchingCapability(caps RtpCapabilities, c *RtpCodecParameters) *RtpCodecCapability {
+	for i := range caps.Codecs {
+		if matches(&caps.Codecs[i], c) {
+			return &caps.Codecs[i]
+		}
+	}
+	return nil
+}
+
+// matches compares what names a codec: mime type, clock rate and channels. The
+// parameters of Opus are the receiver's wishes (RFC 7587 section 6.1) and never
+// keep two sides apart.
+func matches(capability *RtpCodecCapability, c *RtpCodecParameters) bool {
+	return strings.EqualFold(capability.MimeType, c.MimeType) &&
+		capability.ClockRate == c.ClockRate &&
+		max(capability.Channels, 1) == max(c.Channels, 1)
+}

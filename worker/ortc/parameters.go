@@ -1,0 +1,106 @@
+package ortc
+
+// Header extension URIs that the router knows.
+const (
+	URIMid             = "urn:ietf:params:rtp-hdrext:sdes:mid"
+	URIAbsSendTime     = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+	URITransportWideCC = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
+	URIAudioLevel      = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+)
+
+// KindAudio is the only media kind that is carried.
+const KindAudio = "audio"
+
+// Directions of a header extension, seen from the side that states them.
+const (
+	directionSendRecv = "sendrecv"
+	directionSendOnly = "sendonly"
+	directionRecvOnly = "recvonly"
+)
+
+// Parameters are codec-specific (fmtp) parameters. Values are string or int64.
+type Parameters map[string]any
+
+// RtcpFeedback is one kind of RTCP feedback (RFC 4585 section 4.2).
+type RtcpFeedback struct {
+	Type      string
+	Parameter string
+}
+
+// RtpCodecCapability is a codec that an endpoint supports.
+type RtpCodecCapability struct {
+	Kind     string
+	MimeType string
+	// PreferredPayloadType is 0 when absent.
+	PreferredPayloadType uint8
+	ClockRate            uint32
+	// Channels is 0 when absent, which means 1.
+	Channels     uint32
+	Parameters   Parameters
+	RtcpFeedback []RtcpFeedback
+}
+
+// RtpHeaderExtension is a header extension that an endpoint supports.
+type RtpHeaderExtension struct {
+	Kind             string
+	URI              string
+	PreferredID      uint8
+	PreferredEncrypt bool
+	// Direction is empty when absent, which means sendrecv.
+	Direction string
+}
+
+// RtpCapabilities is what an endpoint can receive, or what a router offers.
+type RtpCapabilities struct {
+	Codecs           []RtpCodecCapability
+	HeaderExtensions []RtpHeaderExtension
+}
+
+// RtpCodecParameters is a codec as it is sent.
+type RtpCodecParameters struct {
+	MimeType     string
+	PayloadType  uint8
+	ClockRate    uint32
+	Channels     uint32
+	Parameters   Parameters
+	RtcpFeedback []RtcpFeedback
+}
+
+// RtpHeaderExtensionParameters is a header extension as it is sent.
+type RtpHeaderExtensionParameters struct {
+	URI        string
+	ID         uint8
+	Encrypt    bool
+	Parameters Parameters
+}
+
+// RtpEncodingParameters is one encoding. SSRC is 0 when absent.
+type RtpEncodingParameters struct {
+	SSRC             uint32
+	RID              string
+	CodecPayloadType uint8
+	DTX              bool
+	MaxBitrate       uint32
+}
+
+// RtcpParameters says how RTCP is sent. A nil ReducedSize or Mux means true.
+type RtcpParameters struct {
+	CNAME       string
+	ReducedSize *bool
+	Mux         *bool
+}
+
+// RtpParameters is what a producer sends or a consumer receives.
+type RtpParameters struct {
+	Mid              string
+	Codecs           []RtpCodecParameters
+	HeaderExtensions []RtpHeaderExtensionParameters
+	Encodings        []RtpEncodingParameters
+	Rtcp             RtcpParameters
+}
+
+// Mapping is how a producer's payload type maps to the router's.
+type Mapping struct {
+	PayloadType       uint8
+	MappedPayloadType uint8
+}
