@@ -1,0 +1,175 @@
+package stun
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+const (
+	// HeaderSize is the size of a STUN header (RFC 8489 section 5).
+	HeaderSize = 20
+	// TransactionIDSize is the size of a transaction id.
+	TransactionIDSize = 12
+
+	magicCookie = 0x2112A442
+	// maxMessage bounds a request: a browser's check has about 100 bytes.
+	maxMessage = 1500
+	// maxUsername bounds USERNAME (RFC 8489 section 14.3).
+	maxUsername = 508
+
+	attributeHeader = 4
+	integritySize   = 20 // HMAC-SHA1
+	fingerprintXOR  = 0x5354554e
+)
+
+// Message types (RFC 8489 section 5): method Binding with its class bits.
+const (
+	typeRequest    = 0x0001
+	typeIndication = 0x0011
+	typeSuccess    = 0x0101
+	typeError      = 0x0111
+)
+
+// Attribute types (RFC 8489 section 18.3, RFC 8445 section 16.1).
+const (
+	attrUsername          = 0x0006
+	attrMessageIntegrity  = 0x0008
+	attrErrorCode         = 0x0009
+	attrUnknownAttributes = 0x000A
+	attrXORMappedAddress  = 0x0020
+	attrPriority          = 0x0024
+	attrUseCandidate      = 0x0025
+	attrFingerprint       = 0x8028
+	attrControlled        = 0x8029
+	attrControlling       = 0x802A
+	// firstOptional is the first comprehension-optional type (RFC 8489 section 14).
+	firstOptional = 0x8000
+)
+
+// Request is a parsed binding request or indication. Its slices alias the packet.
+type Request struct {
+	TransactionID [TransactionIDSize]byte
+	// LocalUfrag and RemoteUfrag are the halves of USERNAME: ours, then the sender's.
+	LocalUfrag, RemoteUfrag []byte
+	Priority                uint32
+	TieBreaker              uint64
+	UseCandidate            bool
+	Controlling, Controlled bool
+	Indication              bool
+	HasIntegrity            bool
+	HasFingerprint          bool
+	// Unknown is the first comprehension-required attribute that is not known, 0: none.
+	Unknown uint16
+
+	raw         []byte
+	integrityAt int // offset of the MESSAGE-INTEGRITY attribute
+	fingerprint int // offset of the FINGERPRINT attribute
+}
+
+// Is says whether b starts like a STUN message: type bits, length and magic cookie.
+func Is(b []byte) bool {
+	return len(b) >= HeaderSize && b[0] < 4 && binary.BigEndian.Uint32(b[4:]) == magicCookie &&
+		int(binary.BigEndian.Uint16(b[2:]))+HeaderSize == len(b)
+}
+
+// Parse reads a binding request or indication in place. Anything else, and
+// anything malformed, is an error that wraps errs.ErrInvalid. Nothing is checked
+// with a key here: see Authenticator.Verify.
+func Parse(b []byte) (Request, error) {
+	var r Request
+	if len(b) > maxMessage || !Is(b) || len(b)%4 != 0 {
+		return r, fmt.Errorf("stun message of %d bytes: %w", len(b), errs.ErrInvalid)
+	}
+	switch binary.BigEndian.Uint16(b) {
+	case typeRequest:
+	case typeIndication:
+		r.Indication = true
+	default:
+		return r, fmt.Errorf("stun message type %#04x: %w", binary.BigEndian.Uint16(b), errs.ErrInvalid)
+	}
+	r.raw = b
+	copy(r.TransactionID[:], b[8:])
+	for at := HeaderSize; at < len(b); {
+		if len(b)-at < attributeHeader {
+			return r, errTruncated(at)
+		}
+		kind, length := binary.BigEndian.Uint16(b[at:]), int(binary.BigEndian.Uint16(b[at+2:]))
+		value := at + attributeHeader
+		end := value + (length+3)&^3 // padded to four bytes (RFC 8489 section 14)
+		if end > len(b) {
+			return r, errTruncated(at)
+		}
+		if err := r.attribute(kind, b[value:value+length], at); err != nil {
+			return r, err
+		}
+		at = end
+	}
+	return r, nil
+}
+
+func errTruncated(at int) error {
+	return fmt.Errorf("stun attribute at %d is truncated: %w", at, errs.ErrInvalid)
+}
+
+// attribute notes one attribute. Only FINGERPRINT counts after MESSAGE-INTEGRITY,
+// and nothing after FINGERPRINT (RFC 8489 sections 14.5 and 14.7).
+func (r *Request) attribute(kind uint16, value []byte, at int) error {
+	if r.HasFingerprint || (r.HasIntegrity && kind != attrFingerprint) {
+		return nil
+	}
+	if want := fixedSize(kind); want >= 0 && len(value) != want {
+		return fmt.Errorf("stun attribute %#04x of %d bytes, want %d: %w", kind, len(value), want, errs.ErrInvalid)
+	}
+	switch kind {
+	case attrUsername:
+		return r.username(value)
+	case attrMessageIntegrity:
+		r.HasIntegrity, r.integrityAt = true, at
+	case attrFingerprint:
+		r.HasFingerprint, r.fingerprint = true, at
+	case attrPriority:
+		r.Priority = binary.BigEndian.Uint32(value)
+	case attrUseCandidate:
+		r.UseCandidate = true
+	case attrControlled:
+		r.Controlled, r.TieBreaker = true, binary.BigEndian.Uint64(value)
+	case attrControlling:
+		r.Controlling, r.TieBreaker = true, binary.BigEndian.Uint64(value)
+	default:
+		if kind < firstOptional && r.Unknown == 0 {
+			r.Unknown = kind
+		}
+	}
+	return nil
+}
+
+// fixedSize is the size that an attribute must have, -1: any.
+func fixedSize(kind uint16) int {
+	switch kind {
+	case attrMessageIntegrity:
+		return integritySize
+	case attrUseCandidate:
+		return 0
+	case attrPriority, attrFingerprint:
+		return 4
+	case attrControlled, attrControlling:
+		return 8
+	default:
+		return -1
+	}
+}
+
+// username splits "local:remote" (RFC 8445 section 7.2.2).
+func (r *Request) username(value []byte) error {
+	local, remote, ok := bytes.Cut(value, []byte{':'})
+	if !ok || len(value) > maxUsername || len(local) == 0 {
+		return fmt.Errorf("stun user name of %d bytes: %w", len(value), errs.ErrInvalid)
+	}
+	if r.LocalUfrag == nil { // of two, the first counts (RFC 8489 section 14)
+		r.LocalUfrag, r.RemoteUfrag = local, remote
+	}
+	return nil
+}
