@@ -27,9 +27,10 @@ type Message struct {
 type Send struct {
 	// Addr is the destination; its family must be that of the socket.
 	Addr netip.AddrPort
-	// Packets has 1 to MaxPackets datagrams. All are SegmentSize bytes long,
-	// only the last may be shorter. WriteBatch moves the slice forward over
-	// packets that are gone when a Send is taken in part.
+	// Packets are the datagrams. At most MaxPackets of them leave together, and
+	// only if all are SegmentSize bytes long (the last may be shorter);
+	// otherwise they leave one by one. When WriteBatch stops in the middle of a
+	// Send it moves the slice forward over the packets that are gone.
 	Packets [][]byte
 	// SegmentSize is the size of the packets in bytes when there are several;
 	// with one packet it is ignored.
@@ -40,7 +41,7 @@ type Send struct {
 const (
 	// MaxReceive is how many datagrams one ReadBatch takes at most.
 	MaxReceive = 32
-	// MaxPackets is how many packets a Send holds at most.
+	// MaxPackets is how many packets of a Send leave together at most.
 	MaxPackets = 16
 	// MaxSendBytes is the largest sum of the sizes of a Send's packets that
 	// the offload takes; a larger Send leaves packet by packet.
@@ -75,11 +76,16 @@ type Counters struct {
 	SentPackets, SentBytes uint64
 	// Truncated counts received datagrams that did not fit their buffer.
 	Truncated uint64
+	// KernelDrops is how many datagrams the kernel dropped because nobody read
+	// them in time, since the socket was opened, in whatever process. It moves
+	// only with the next datagram that is received.
+	KernelDrops uint32
 	// Refused counts packets skipped because the kernel refused their destination.
 	Refused uint64
 	// WouldBlock counts writes that found the socket's buffer full.
 	WouldBlock uint64
-	// OffloadDropped is 1 when the kernel refused UDP_SEGMENT in use.
+	// OffloadDropped is 1 when the kernel refused UDP_SEGMENT in use and the
+	// socket went on without.
 	OffloadDropped uint64
 	// LastError is the last refusal behind Refused and OffloadDropped, nil: none.
 	LastError error

@@ -1,9 +1,31 @@
+//go:build unix
+
 package netio
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
+	"net"
 	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/dspeak/sfu/internal/errs"
 )
+
+// Defaults of TCPOptions.
+const (
+	defaultMaxConns        = 4096
+	defaultMaxConnsPerAddr = 64
+	defaultMaxFrame        = 1500
+	defaultQueueBytes      = 16 << 10
+	minQueueBytes          = 4 << 10
+	maxFrameLimit          = 1<<16 - 1
+)
+
+// acceptTries bounds what one Accept looks at, refused connections included.
+const acceptTries = 32
 
 // TCPOptions bound a listener. A zero field takes its default.
 type TCPOptions struct {
@@ -12,84 +34,218 @@ type TCPOptions struct {
 	// MaxConnsPerAddr is the same for one IPv4 address or one IPv6 /64;
 	// default 64.
 	MaxConnsPerAddr int
-	// MaxFrame is the largest frame in bytes, either way; default 1500.
+	// MaxFrame is the largest frame in bytes, either way; default 1500, at most
+	// 65535.
 	MaxFrame int
-	// QueueBytes bounds what waits to be sent per connection; default 32 KiB.
-	// When it is full the oldest whole frames are dropped and counted.
+	// QueueBytes bounds what waits to be sent per connection; default 16 KiB,
+	// at least 4 KiB and room for one frame. When it is full the oldest whole
+	// frames are dropped and counted.
 	QueueBytes int
 	// Counters is where the listener and its connections count; nil: nowhere
-	// the caller sees.
+	// the caller sees. It must not be shared between loops.
 	Counters *TCPCounters
+}
+
+func (o *TCPOptions) setDefaults() {
+	o.MaxConns = cmp.Or(o.MaxConns, defaultMaxConns)
+	o.MaxConnsPerAddr = cmp.Or(o.MaxConnsPerAddr, defaultMaxConnsPerAddr)
+	o.MaxFrame = min(cmp.Or(o.MaxFrame, defaultMaxFrame), maxFrameLimit)
+	o.QueueBytes = max(cmp.Or(o.QueueBytes, defaultQueueBytes), minQueueBytes, frameHeader+o.MaxFrame)
+	if o.Counters == nil {
+		o.Counters = &TCPCounters{}
+	}
 }
 
 // TCPCounters are counts of one listener with its connections. The media loop
 // owns them.
 type TCPCounters struct {
-	Accepted, Closed              uint64
-	RefusedTotal, RefusedPerAddr  uint64
+	// Accepted and Closed count connections.
+	Accepted, Closed uint64
+	// RefusedTotal and RefusedPerAddr count connections closed at once because
+	// of a limit; a lack of descriptors counts as the first.
+	RefusedTotal, RefusedPerAddr uint64
+	// ReceivedFrames and ReceivedBytes count frames given to the caller, their
+	// length fields left out.
 	ReceivedFrames, ReceivedBytes uint64
-	SentFrames, SentBytes         uint64
-	DroppedFrames                 uint64
-	BadFrames                     uint64
+	// SentFrames counts frames taken whole by the kernel, SentBytes all bytes.
+	SentFrames, SentBytes uint64
+	// DroppedFrames counts frames given up because the queue was full, or
+	// because they exceed MaxFrame.
+	DroppedFrames uint64
+	// BadFrames counts connections that sent a length above MaxFrame.
+	BadFrames uint64
 }
 
 // TCPListener accepts connections without blocking. It belongs to the media loop.
-type TCPListener struct{}
-
-// NewTCPListener wraps a listening socket. It duplicates fd; the caller keeps its own.
-func NewTCPListener(fd int, opts TCPOptions) (*TCPListener, error) {
-	return nil, errors.ErrUnsupported
+type TCPListener struct {
+	fd      int
+	spare   int // a descriptor to give up when there are none left, below 0: none
+	local   netip.AddrPort
+	opts    TCPOptions
+	conns   int
+	perAddr map[netip.Addr]int
+	vec     sendVec
+	poller  *Poller
+	slot    int
 }
+
+// NewTCPListener wraps a listening socket. It duplicates fd and makes it
+// non-blocking; the caller keeps its own.
+func NewTCPListener(fd int, opts TCPOptions) (*TCPListener, error) {
+	opts.setDefaults()
+	local, err := localAddr(fd)
+	if err != nil {
+		return nil, fmt.Errorf("address of tcp listener %d: %w", fd, err)
+	}
+	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil || listening == 0 {
+		return nil, fmt.Errorf("tcp socket %s does not listen: %w", local, errs.ErrInvalid)
+	}
+	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate tcp listener %s: %w", local, err)
+	}
+	if err := unix.SetNonblock(own, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("tcp listener %s: %w", local, err), unix.Close(own))
+	}
+	l := &TCPListener{fd: own, local: local, opts: opts, perAddr: make(map[netip.Addr]int)}
+	l.spare = l.openSpare()
+	return l, nil
+}
+
+// LocalAddr is the bound address.
+func (l *TCPListener) LocalAddr() netip.AddrPort { return l.local }
+
+// Conns is how many connections are open.
+func (l *TCPListener) Conns() int { return l.conns }
 
 // Accept returns the next connection, nil and no error when there is none now.
 // Connections over a limit are closed and counted, a bounded number per call.
-func (l *TCPListener) Accept(now int64) (*TCPConn, error) { return nil, nil }
-
-// LocalAddr is the bound address.
-func (l *TCPListener) LocalAddr() netip.AddrPort { return netip.AddrPort{} }
-
-// Conns is how many connections are open.
-func (l *TCPListener) Conns() int { return 0 }
-
-// Close stops listening. Open connections stay open.
-func (l *TCPListener) Close() error { return nil }
-
-// TCPConn is one accepted connection that carries RFC 4571 frames. It belongs
-// to the media loop.
-type TCPConn struct {
-	// Owner is for the caller alone: what it keeps per connection.
-	Owner any
+func (l *TCPListener) Accept(now int64) (*TCPConn, error) {
+	for range acceptTries {
+		fd, remote, err := sysAccept(l.fd)
+		switch {
+		case err == nil:
+			if c := l.admit(fd, remote, now); c != nil {
+				return c, nil
+			}
+		case errors.Is(err, unix.EAGAIN):
+			return nil, nil //nolint:nilnil // documented: nothing to accept is no error
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+			if !l.refuseOne() {
+				return nil, fmt.Errorf("accept on %s: %w", l.local, err)
+			}
+		case errors.Is(err, unix.EBADF), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOTSOCK):
+			return nil, fmt.Errorf("accept on %s: %w", l.local, err)
+		default:
+			// The connection died before it was accepted (accept(2)): take the next.
+		}
+	}
+	return nil, nil //nolint:nilnil // as above
 }
 
-// ReadFrames reads what is there, at most 64 KiB a call, and calls fn for every whole frame; the
-// frame is valid during the call. now (nanoseconds) is remembered as the time of activity when anything was read.
-// io.EOF: the peer closed. Any error means that the caller must Close. fn may close c.
-func (c *TCPConn) ReadFrames(now int64, fn func(c *TCPConn, frame []byte)) error { return nil }
+// admit turns a descriptor into a connection, or closes it: nil.
+func (l *TCPListener) admit(fd int, remote netip.AddrPort, now int64) *TCPConn {
+	source := sourceOf(remote.Addr())
+	switch {
+	case l.conns >= l.opts.MaxConns:
+		l.opts.Counters.RefusedTotal++
+		_ = unix.Close(fd)
+		return nil
+	case l.perAddr[source] >= l.opts.MaxConnsPerAddr:
+		l.opts.Counters.RefusedPerAddr++
+		_ = unix.Close(fd)
+		return nil
+	}
+	local, err := localAddr(fd)
+	if err != nil { // gone already
+		_ = unix.Close(fd)
+		return nil
+	}
+	tuneConn(fd)
+	l.conns++
+	l.perAddr[source]++
+	l.opts.Counters.Accepted++
+	return &TCPConn{
+		fd: fd, listener: l, source: source, remote: remote, local: local,
+		active: now, framer: NewFramer(l.opts.MaxFrame),
+	}
+}
 
-// WriteFrames sends the packets, one frame each, or queues what the socket does not take now.
-// A full queue drops the oldest frames and counts them. An error means that the caller must Close.
-func (c *TCPConn) WriteFrames(packets [][]byte) error { return nil }
+// refuseOne takes one waiting connection off the listener although there is no
+// free descriptor, by giving up the spare one for a moment. Otherwise the
+// listener would stay readable and the loop would spin.
+func (l *TCPListener) refuseOne() bool {
+	if l.spare < 0 { // somebody else was quicker last time
+		if l.spare = l.openSpare(); l.spare < 0 {
+			return false
+		}
+	}
+	_ = unix.Close(l.spare)
+	if fd, _, err := sysAccept(l.fd); err == nil {
+		l.opts.Counters.RefusedTotal++
+		_ = unix.Close(fd)
+	}
+	l.spare = l.openSpare()
+	return true
+}
 
-// WriteFrame is WriteFrames for one packet.
-func (c *TCPConn) WriteFrame(packet []byte) error { return nil }
+func (l *TCPListener) openSpare() int {
+	fd, err := unix.FcntlInt(uintptr(l.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
 
-// Flush sends queued frames; call it when the connection is writable.
-func (c *TCPConn) Flush() error { return nil }
+// forget takes a closed connection out of the counts.
+func (l *TCPListener) forget(source netip.Addr) {
+	l.conns--
+	l.opts.Counters.Closed++
+	if l.perAddr[source]--; l.perAddr[source] == 0 {
+		delete(l.perAddr, source)
+	}
+}
 
-// Queued is how many bytes wait to be sent.
-func (c *TCPConn) Queued() int { return 0 }
+// Close stops listening. Open connections stay open.
+func (l *TCPListener) Close() error {
+	if l.fd < 0 {
+		return nil
+	}
+	if l.poller != nil {
+		l.poller.removeListener(l)
+	}
+	if l.spare >= 0 {
+		_ = unix.Close(l.spare)
+		l.spare = -1
+	}
+	err := unix.Close(l.fd)
+	l.fd = -1
+	return err
+}
 
-// RemoteAddr is the peer's address.
-func (c *TCPConn) RemoteAddr() netip.AddrPort { return netip.AddrPort{} }
+// sourceOf is what a limit per address counts: an IPv6 host usually has a /64.
+func sourceOf(addr netip.Addr) netip.Addr {
+	const hostBits = 64
+	if !addr.Is6() || addr.Is4In6() {
+		return addr.Unmap()
+	}
+	prefix, err := addr.WithZone("").Prefix(hostBits)
+	if err != nil {
+		return addr
+	}
+	return prefix.Addr()
+}
 
-// LocalAddr is the address that the peer connected to.
-func (c *TCPConn) LocalAddr() netip.AddrPort { return netip.AddrPort{} }
+// tuneConn sets what is good for audio: no delay, and little unsent data in the
+// kernel, where it can no longer be dropped. A refused option costs latency only.
+func tuneConn(fd int) {
+	const unsentBytes = 16 << 10
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsentBytes)
+}
 
-// LastActive is the now of the last successful read, or of Accept.
-func (c *TCPConn) LastActive() int64 { return 0 }
-
-// Closed reports whether Close was called.
-func (c *TCPConn) Closed() bool { return false }
-
-// Close closes the connection and takes it out of its Poller; repeated calls do nothing.
-func (c *TCPConn) Close() error { return nil }
+// errClosed is what a closed connection returns.
+func errClosed(remote netip.AddrPort) error {
+	return fmt.Errorf("tcp connection of %s: %w", remote, net.ErrClosed)
+}

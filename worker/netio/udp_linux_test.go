@@ -1,0 +1,240 @@
+package netio
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// strictKernel plays a kernel: it takes so many messages a call, and answers the
+// given errors first, by the number of the call.
+type strictKernel struct {
+	u       *udpSocket
+	perCall int
+	errors  map[int]syscall.Errno
+	calls   int
+	sent    []string // "packets@port" of each message
+}
+
+func (k *strictKernel) send(first, n int) (int, syscall.Errno) {
+	k.calls++
+	if errno := k.errors[k.calls]; errno != 0 {
+		return 0, errno
+	}
+	took := min(k.perCall, n-first)
+	for i := first; i < first+took; i++ {
+		h := &k.u.send[i].hdr
+		name := (*unix.RawSockaddrInet4)(unsafe.Pointer(h.Name))
+		k.sent = append(k.sent, fmt.Sprintf("%d@%d", h.Iovlen, networkOrder(name.Port)))
+	}
+	return took, 0
+}
+
+func newStrict(t *testing.T, count *Counters, perCall int, faults map[int]syscall.Errno) (*udpSocket, *strictKernel) {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := conn.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sock, err := NewUDP(int(file.Fd()), UDPOptions{Counters: count})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(sock.Close(), file.Close(), conn.Close()) })
+	u, ok := sock.(*udpSocket)
+	if !ok {
+		t.Fatalf("%T", sock)
+	}
+	u.segments = MaxPackets
+	k := &strictKernel{u: u, perCall: perCall, errors: faults}
+	u.sendmmsg = k.send
+	return u, k
+}
+
+// toPort is a Send of n packets of 50 bytes to one port.
+func toPort(port uint16, n int) Send {
+	s := Send{Addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port), SegmentSize: 50}
+	for range n {
+		s.Packets = append(s.Packets, make([]byte, 50))
+	}
+	return s
+}
+
+func TestWriteBatchAgainstAStrictKernel(t *testing.T) {
+	cases := []struct {
+		name     string
+		faults   map[int]syscall.Errno
+		perCall  int
+		sends    []Send
+		done     int
+		err      error
+		left     int // packets of the Send where it stopped
+		sent     string
+		segments int
+		refused  uint64
+	}{
+		{
+			name: "takes one message a call", perCall: 1,
+			sends: []Send{toPort(1, 2), toPort(2, 1), toPort(3, 3)}, done: 3,
+			sent: "[2@1 1@2 3@3]", segments: MaxPackets,
+		},
+		{
+			name: "full at once", perCall: 1, faults: map[int]syscall.Errno{1: unix.EAGAIN},
+			sends: []Send{toPort(1, 2)}, done: 0, err: ErrWouldBlock, left: 2, sent: "[]", segments: MaxPackets,
+		},
+		{
+			name: "full after one", perCall: 1, faults: map[int]syscall.Errno{2: unix.EAGAIN},
+			sends: []Send{toPort(1, 2), toPort(2, 2)}, done: 1, err: ErrWouldBlock, left: 2,
+			sent: "[2@1]", segments: MaxPackets,
+		},
+		{
+			name: "full in the middle of a long Send", perCall: 1, faults: map[int]syscall.Errno{3: unix.EAGAIN},
+			sends: []Send{toPort(1, 2), toPort(2, 20)}, done: 1, err: ErrWouldBlock, left: 4,
+			sent: "[2@1 16@2]", segments: MaxPackets,
+		},
+		{
+			name: "refuses segments", perCall: 100, faults: map[int]syscall.Errno{1: unix.EIO},
+			sends: []Send{toPort(1, 2), toPort(2, 3)}, done: 2,
+			sent: "[1@1 1@1 1@2 1@2 1@2]", segments: 1,
+		},
+		{
+			name: "refuses segments, then is full", perCall: 100, faults: map[int]syscall.Errno{1: unix.EINVAL, 3: unix.EAGAIN},
+			sends: []Send{toPort(1, 3), toPort(2, 3)}, done: 0, err: ErrWouldBlock, left: 2,
+			sent: "[1@1]", segments: 1,
+		},
+		{
+			name: "segments too large for one path", perCall: 1, faults: map[int]syscall.Errno{1: unix.EMSGSIZE},
+			sends: []Send{toPort(1, 2), toPort(2, 3)}, done: 2, sent: "[1@1 1@1 3@2]", segments: MaxPackets,
+		},
+		{
+			name: "refuses the destination, too", perCall: 1,
+			faults: map[int]syscall.Errno{1: unix.EINVAL, 2: unix.EPERM, 3: unix.EPERM},
+			sends:  []Send{toPort(1, 2), toPort(2, 3)}, done: 2, sent: "[3@2]", segments: MaxPackets, refused: 2,
+		},
+		{
+			name: "single packets to nowhere", perCall: 1,
+			faults: map[int]syscall.Errno{1: unix.ENETUNREACH, 3: unix.ECONNREFUSED},
+			sends:  []Send{toPort(1, 1), toPort(2, 1), toPort(3, 1), toPort(4, 1)}, done: 4,
+			sent: "[1@2 1@4]", segments: MaxPackets, refused: 2,
+		},
+	}
+	for _, tc := range cases {
+		t.Run(tc.name, func(t *testing.T) {
+			var count Counters
+			u, k := newStrict(t, &count, tc.perCall, tc.faults)
+			done, err := u.WriteBatch(tc.sends)
+			if done != tc.done || !errors.Is(err, tc.err) {
+				t.Errorf("WriteBatch: %d, %v, want %d, %v", done, err, tc.done, tc.err)
+			}
+			if got := fmt.Sprint(k.sent); got != tc.sent {
+				t.Errorf("sent %s, want %s", got, tc.sent)
+			}
+			if done < len(tc.sends) && len(tc.sends[done].Packets) != tc.left {
+				t.Errorf("%d packets left, want %d", len(tc.sends[done].Packets), tc.left)
+			}
+			if u.MaxSegments() != tc.segments || count.Refused != tc.refused {
+				t.Errorf("%d segments, %d refused, want %d, %d", u.MaxSegments(), count.Refused, tc.segments, tc.refused)
+			}
+		})
+	}
+}
+
+func TestBadAddressIsCountedOnceWhenTheSocketIsFull(t *testing.T) {
+	var count Counters
+	u, k := newStrict(t, &count, 1, map[int]syscall.Errno{1: unix.EAGAIN})
+	ss := []Send{toPort(1, 1), {Addr: netip.MustParseAddrPort("[::1]:5"), Packets: [][]byte{{1}}}, toPort(2, 1)}
+	n, err := u.WriteBatch(ss)
+	if n != 0 || !errors.Is(err, ErrWouldBlock) {
+		t.Fatalf("WriteBatch: %d, %v", n, err)
+	}
+	if n, err = u.WriteBatch(ss); n != 3 || err != nil {
+		t.Fatalf("WriteBatch: %d, %v", n, err)
+	}
+	if count.Refused != 1 || fmt.Sprint(k.sent) != "[1@1 1@2]" {
+		t.Errorf("refused %d, sent %v", count.Refused, k.sent)
+	}
+}
+
+func TestBatchesAllocateNothing(t *testing.T) {
+	u, _ := newStrict(t, nil, 100, nil)
+	u.sendmmsg = u.kernelSend
+	sink, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sink.Close() })
+	self, ss := u.LocalAddr(), []Send{toPort(0, 1), toPort(0, 8), toPort(0, 16)}
+	for i := range ss {
+		ss[i].Addr = self
+	}
+	ms := make([]Message, MaxReceive)
+	for i := range ms {
+		ms[i].Buf = make([]byte, 1500)
+	}
+	got := testing.AllocsPerRun(100, func() {
+		if n, err := u.WriteBatch(ss); n != len(ss) || err != nil {
+			t.Fatalf("write: %d, %v", n, err)
+		}
+		if n, err := u.ReadBatch(ms); n != 25 || err != nil {
+			t.Fatalf("read: %d, %v", n, err)
+		}
+	})
+	if got != 0 {
+		t.Errorf("%v allocations a batch", got)
+	}
+}
+
+func TestReadControl(t *testing.T) {
+	var count Counters
+	u, _ := newStrict(t, &count, 1, nil)
+	oob := unix.UnixRights(1, 2) // a control message of another kind
+	if at := u.readControl(oob); at != 0 {
+		t.Errorf("arrival %d from a foreign message", at)
+	}
+	for n := range len(oob) {
+		u.readControl(oob[:n]) // cut anywhere: must not read past the end
+	}
+	u.readControl(make([]byte, controlSpace)) // a length of 0
+	if count.KernelDrops != 0 {
+		t.Errorf("drops %d", count.KernelDrops)
+	}
+}
+
+func TestKernelDropsAreReported(t *testing.T) {
+	var count Counters
+	u, _ := newStrict(t, &count, 1, nil)
+	if err := unix.SetsockoptInt(u.fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
+	u.sendmmsg = u.kernelSend
+	s := toPort(0, 1)
+	s.Addr = u.LocalAddr()
+	ms := []Message{{Buf: make([]byte, 1500)}}
+	for deadline := time.Now().Add(10 * time.Second); count.KernelDrops == 0 && time.Now().Before(deadline); {
+		for range 50 {
+			if _, err := u.WriteBatch([]Send{s}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for n := 1; n > 0; {
+			var err error
+			if n, err = u.ReadBatch(ms); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if count.KernelDrops == 0 {
+		t.Error("no drops reported")
+	}
+}
