@@ -114,10 +114,16 @@ func errTruncated(at int) error {
 	return fmt.Errorf("stun attribute at %d is truncated: %w", at, errs.ErrInvalid)
 }
 
-// attribute notes one attribute. Only FINGERPRINT counts after MESSAGE-INTEGRITY,
-// and nothing after FINGERPRINT (RFC 8489 sections 14.5 and 14.7).
+// ignores says whether an attribute stands too late to count: only FINGERPRINT
+// does after MESSAGE-INTEGRITY, and nothing after FINGERPRINT (RFC 8489 sections
+// 14.5 and 14.7).
+func (r *Request) ignores(kind uint16) bool {
+	return r.HasFingerprint || (r.HasIntegrity && kind != attrFingerprint)
+}
+
+// attribute notes one attribute.
 func (r *Request) attribute(kind uint16, value []byte, at int) error {
-	if r.HasFingerprint || (r.HasIntegrity && kind != attrFingerprint) {
+	if r.ignores(kind) {
 		return nil
 	}
 	if want := fixedSize(kind); want >= 0 && len(value) != want {
