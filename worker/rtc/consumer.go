@@ -9,6 +9,7 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/worker/ortc"
+	"github.com/dspeak/sfu/worker/rtp"
 )
 
 // consumer is a producer's stream on its way to one client. What the packet path
@@ -61,6 +62,7 @@ func (l *Loop) consume(p ConsumeParams) (ConsumeResult, error) {
 	c.slot = len(pr.fan)
 	pr.fan = append(pr.fan, f)
 	t.consumers = append(t.consumers, c)
+	t.consumerBySSRC[c.ssrc] = c
 	l.table.consumers[c.id] = c
 	return ConsumeResult{Kind: pr.declared.kind, RtpParameters: c.params, ProducerPaused: pr.paused}, nil
 }
@@ -81,7 +83,7 @@ func newConsumer(t *transport, pr *producer, p *ConsumeParams) (*consumer, error
 	if err != nil {
 		return nil, err
 	}
-	c.params = params
+	c.params, c.cname = params, params.Rtcp.CNAME
 	return c, nil
 }
 
@@ -97,10 +99,8 @@ func (t *transport) newSSRC() uint32 {
 }
 
 func (t *transport) sentWith(ssrc uint32) bool {
-	for _, c := range t.consumers {
-		if c.ssrc == ssrc {
-			return true
-		}
+	if t.consumerBySSRC[ssrc] != nil {
+		return true
 	}
 	if t.srtp.out == nil {
 		return false
@@ -123,7 +123,27 @@ func (c *consumer) newFanout() (fanout, error) {
 		// the first packets still guesses the rollover counter right.
 		seq: newSeqMap(uint16(randomUint32()&0x7fff) | 1),
 	}
-	f.payloadType = c.params.Codecs[0].PayloadType
+	fields := rtp.HeaderFields{SSRC: c.ssrc, PayloadType: c.params.Codecs[0].PayloadType, Mid: c.params.Mid}
+	for _, e := range c.params.HeaderExtensions {
+		switch e.URI {
+		case ortc.URIMid:
+			fields.MidID = e.ID
+		case ortc.URIAbsSendTime:
+			fields.AbsSendTimeID = e.ID
+		case ortc.URIAudioLevel:
+			fields.AudioLevelID = e.ID
+		}
+	}
+	header, layout := rtp.AppendHeader(f.template[:0], fields)
+	if layout.Size > templateSize {
+		return f, fmt.Errorf("rtp header of %d bytes: %w", layout.Size, errs.ErrInvalid)
+	}
+	copy(f.template[:], header)
+	f.payloadType = fields.PayloadType
+	f.headerLen = uint8(layout.Size)          //nolint:gosec // at most templateSize
+	f.absSendTime = uint8(layout.AbsSendTime) //nolint:gosec // below layout.Size
+	f.levelElement = uint8(layout.AudioLevel) //nolint:gosec // below layout.Size
+	f.levelLen = uint8(layout.AudioLevelSize) //nolint:gosec // below layout.Size
 	return f, nil
 }
 
@@ -174,6 +194,6 @@ func (l *Loop) destroyConsumer(c *consumer) {
 			break
 		}
 	}
+	delete(c.transport.consumerBySSRC, c.ssrc)
 	delete(l.table.consumers, c.id)
 }
-

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
 )

@@ -80,7 +80,7 @@ func (l *Loop) onSTUN(b []byte, src *source) {
 	}
 	switch {
 	case req.Unknown != 0:
-		l.reply(t, src, auth.AppendError(l.scratch.stun[:0], req.TransactionID, 420, "Unknown Attribute"))
+		l.reply(t, src, auth.AppendUnknown(l.scratch.stun[:0], req.TransactionID, req.Unknown))
 	case req.Controlled:
 		// We are lite, hence always controlled (RFC 8445 section 6.1.1).
 		l.reply(t, src, auth.AppendError(l.scratch.stun[:0], req.TransactionID, 487, "Role Conflict"))

@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,7 @@ type Loop struct {
 	cfg          Config
 	log          *slog.Logger
 	fingerprints []DtlsFingerprint
+	cname        string // names this process as a receiver (RFC 3550 section 6.5.1)
 	mail         *mailbox
 	events       chan Event
 	beat         atomic.Int64 // wall clock of the last turn, Unix ns
@@ -53,6 +55,7 @@ type Loop struct {
 	count     loopCounters
 	logged    loopCounters // as of the last drop line
 	scratch   scratch
+	frameFn   func(*netio.TCPConn, []byte) // onFrame, bound once
 }
 
 // instant is a time on the loop's own steady clock, in nanoseconds since the loop
@@ -99,6 +102,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		cfg: cfg, log: cfg.Log, poller: poller, pool: pool,
 		mail:   newMailbox(poller.Wake),
 		events: make(chan Event, eventQueue),
+		cname:  rand.Text(),
 		clock:  time.Now,
 		table:  newObjectTable(),
 		pace:   pacer{maxWait: cfg.MaxWait},
@@ -111,6 +115,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		pool.Close()
 		return nil, errors.Join(fmt.Errorf("media loop: %w", err), poller.Close())
 	}
+	l.frameFn = l.onFrame
 	l.base = l.clock().Add(-time.Second) // so that no instant in use is 0
 	l.readClock()
 	return l, nil

@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"crypto/rand"
 	"fmt"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -22,7 +23,6 @@ type producer struct {
 	midID, levelID, twccID   uint8 // header extension ids; 0: not negotiated
 	nack, transportFeedback  bool
 	mid                      string
-	cname                    string
 	reducedSize              bool
 	stream                   *inStream
 	fan                      []fanout // one per consumer, in no order
@@ -68,6 +68,10 @@ func (l *Loop) produce(p ProduceParams) (ortc.RtpParameters, error) {
 
 // newProducer negotiates the parameters.
 func newProducer(t *transport, p *ProduceParams) (*producer, error) {
+	if p.RtpParameters.Rtcp.CNAME == "" {
+		// Consumers need one (RFC 3550 section 6.5.1).
+		p.RtpParameters.Rtcp.CNAME = rand.Text()
+	}
 	mapping, err := ortc.ProducerRtpMapping(p.RtpParameters, t.router.caps)
 	if err != nil {
 		return nil, err
@@ -82,6 +86,20 @@ func newProducer(t *transport, p *ProduceParams) (*producer, error) {
 		declared:    producerDeclared{kind: p.Kind, params: p.RtpParameters, consumable: consumable},
 		payloadType: codec.PayloadType,
 		clockRate:   codec.ClockRate,
+		mid:         p.RtpParameters.Mid,
+		reducedSize: p.RtpParameters.Rtcp.ReducedSize == nil || *p.RtpParameters.Rtcp.ReducedSize,
+		stream:      &inStream{},
+	}
+	if len(p.RtpParameters.Encodings) > 0 {
+		pr.stream.ssrc = p.RtpParameters.Encodings[0].SSRC
+	}
+	for _, fb := range codec.RtcpFeedback {
+		switch {
+		case fb.Type == "nack" && fb.Parameter == "":
+			pr.nack = true
+		case fb.Type == "transport-cc":
+			pr.transportFeedback = true
+		}
 	}
 	for _, e := range p.RtpParameters.HeaderExtensions {
 		switch e.URI {

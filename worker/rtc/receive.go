@@ -149,7 +149,7 @@ func (l *Loop) readTCP() {
 			l.closePeer(peer)
 			continue
 		}
-		if e.Readable && e.Conn.ReadFrames(int64(l.now), l.onFrame) != nil && !e.Conn.Closed() {
+		if e.Readable && e.Conn.ReadFrames(int64(l.now), l.frameFn) != nil && !e.Conn.Closed() {
 			l.closePeer(peer)
 		}
 	}

@@ -79,7 +79,7 @@ func (l *Loop) producerStats(p *producer) ProducerStats {
 	}
 	if in.started {
 		s.PacketsLost = in.reception.Lost()
-		s.JitterMs = ticksToMs(in.reception.Jitter(), p.clockRate)
+		s.JitterMs = in.reception.Jitter() * 1000 / float64(p.clockRate)
 	}
 	if in.level.seen {
 		s.AudioLevelDbov = new(int32(math.Round(in.level.smooth)))
@@ -95,7 +95,7 @@ func (l *Loop) consumerStats(c *consumer) ConsumerStats {
 		LastPacketAgeMs: l.ageMs(f.lastSent), Paused: c.paused, ProducerPaused: c.producer.paused, Retransmitted: v.resent,
 	}
 	if v.at != 0 {
-		s.JitterMs = new(ticksToMs(v.jitter, c.producer.clockRate))
+		s.JitterMs = new(float64(v.jitter) * 1000 / float64(c.producer.clockRate))
 	}
 	if v.roundTrip != 0 {
 		s.RoundTripTimeMs = new(float64(v.roundTrip) / float64(time.Millisecond))
@@ -105,8 +105,6 @@ func (l *Loop) consumerStats(c *consumer) ConsumerStats {
 	}
 	return s
 }
-
-func ticksToMs(ticks, clockRate uint32) float64 { return float64(ticks) * 1000 / float64(clockRate) }
 
 // ageMs is how long ago an instant is, nil for never.
 func (l *Loop) ageMs(at instant) *uint32 {

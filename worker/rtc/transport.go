@@ -31,7 +31,9 @@ type transport struct {
 
 	producers []*producer
 	consumers []*consumer
-	nextMid   uint32 // of a consumer; never reused (a repeated mid breaks the client's session)
+	// consumerBySSRC serves RTCP, which names streams by SSRC.
+	consumerBySSRC map[uint32]*consumer
+	nextMid        uint32 // of a consumer; never reused (a repeated mid breaks the client's session)
 
 	pending pendingPackets
 	rtcp    reportState
@@ -71,7 +73,10 @@ func (l *Loop) createTransport(p CreateTransportParams) (TransportInfo, error) {
 	if err != nil {
 		return TransportInfo{}, fmt.Errorf("create transport: %w", err)
 	}
-	t := &transport{id: p.ID, router: r, family: p.Family, created: l.now, index: len(l.table.list)}
+	t := &transport{
+		id: p.ID, router: r, family: p.Family, created: l.now, index: len(l.table.list),
+		consumerBySSRC: map[uint32]*consumer{},
+	}
 	t.ice.state, t.dtls.state = IceNew, DtlsNew
 	cred := &t.ice.credentials
 	for cred.ufrag == "" || l.table.ufrags[cred.ufrag] != nil {
