@@ -1,8 +1,10 @@
 package rtc
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -59,13 +61,9 @@ func (l *Loop) connectTransport(id ident.TransportID, p DtlsParameters) (string,
 		return "", fmt.Errorf("connect transport %s: %w", id, err)
 	}
 	t.dtls.role, t.dtls.remote = role, prints
-	if role == handshake.Client {
-		l.startClientHandshake(t)
-		return roleName(role), nil
-	}
-	if err := l.startHandshake(t); err != nil {
-		t.dtls.role, t.dtls.remote = 0, nil
-		return "", fmt.Errorf("connect transport %s: %w", id, err)
+	l.startClientHandshake(t)
+	if role == handshake.Server && len(t.dtls.early) > 0 {
+		l.startHandshake(t)
 	}
 	return roleName(role), nil
 }
@@ -89,7 +87,13 @@ func checkDtlsParameters(p DtlsParameters) (handshake.Role, []handshake.Fingerpr
 		if len(f.Algorithm) > 16 || f.Value == "" || len(f.Value) > 256 {
 			return 0, nil, fmt.Errorf("dtls fingerprint malformed: %w", errs.ErrInvalid)
 		}
-		prints = append(prints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})
+		switch strings.ToLower(f.Algorithm) {
+		case "sha-256", "sha-384", "sha-512":
+			prints = append(prints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})
+		}
+	}
+	if len(prints) == 0 {
+		return 0, nil, fmt.Errorf("no dtls fingerprint of sha-256, sha-384 or sha-512: %w", errs.ErrUnsupported)
 	}
 	return role, prints, nil
 }
@@ -106,17 +110,17 @@ func roleName(r handshake.Role) string {
 }
 
 // startClientHandshake begins the handshake in the client role, once there is
-// somewhere to send to. A full pool is tried again at the next check.
+// somewhere to send to. It is tried again at each check.
 func (l *Loop) startClientHandshake(t *transport) {
-	if t.dtls.role != handshake.Client || t.dtls.state != DtlsNew || t.ice.selected == nil {
-		return
-	}
-	if err := l.startHandshake(t); err != nil {
-		l.log.Debug("dtls handshake postponed", transportAttr(t), obs.Err(err))
+	if t.dtls.role == handshake.Client && t.dtls.state == DtlsNew && t.ice.selected != nil {
+		l.startHandshake(t)
 	}
 }
 
-func (l *Loop) startHandshake(t *transport) error {
+// startHandshake begins the handshake and feeds it what came early. In the server
+// role that is when the first datagram is there: its time limit runs from now on.
+// When the pool is full, the peer's next datagram or check tries again.
+func (l *Loop) startHandshake(t *transport) {
 	h, err := l.pool.Start(handshake.Params{
 		Role:   t.dtls.role,
 		Remote: t.dtls.remote,
@@ -129,7 +133,12 @@ func (l *Loop) startHandshake(t *transport) error {
 		},
 	})
 	if err != nil {
-		return err
+		l.log.Debug("dtls handshake not started", transportAttr(t), obs.Err(err))
+		if errors.Is(err, errs.ErrInvalid) {
+			t.dtls.state = DtlsFailed
+			l.giveUp(t, ReasonDtlsFailed)
+		}
+		return
 	}
 	t.dtls.handshake = h
 	t.dtls.state = DtlsConnecting
@@ -138,7 +147,6 @@ func (l *Loop) startHandshake(t *transport) error {
 		h.Feed(b)
 	}
 	t.dtls.early = nil
-	return nil
 }
 
 // sendDTLS sends a record of a handshake that goes on elsewhere.
@@ -155,6 +163,9 @@ func (l *Loop) onDTLS(t *transport, b []byte) {
 	case DtlsNew:
 		if len(d.early) < maxEarlyDTLS {
 			d.early = append(d.early, slices.Clone(b))
+		}
+		if d.role == handshake.Server {
+			l.startHandshake(t)
 		}
 	case DtlsConnecting:
 		d.handshake.Feed(b)

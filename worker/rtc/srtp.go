@@ -52,7 +52,7 @@ func (s *srtpState) open(r *handshake.Result) error {
 	switch r.Profile {
 	case handshake.AEADAES128GCM:
 		profile = srtp.ProtectionProfileAeadAes128Gcm
-	case handshake.AES128CMHMACSHA1_80:
+	case handshake.AES128CMHMACSHA180:
 		profile = srtp.ProtectionProfileAes128CmHmacSha1_80
 	default:
 		return fmt.Errorf("srtp profile %#04x: %w", uint16(r.Profile), errs.ErrUnsupported)

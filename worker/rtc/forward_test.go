@@ -1,0 +1,506 @@
+package rtc
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"testing"
+	"time"
+
+	pionrtp "github.com/pion/rtp"
+	"github.com/pion/srtp/v3"
+
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/netio"
+	"github.com/dspeak/sfu/worker/ortc"
+	"github.com/dspeak/sfu/worker/stun"
+)
+
+// sinkUDP takes everything and keeps the last sends when told to.
+type sinkUDP struct {
+	keep    bool
+	full    bool // writes end with ErrWouldBlock
+	sends   int
+	packets int
+	kept    []keptSend
+}
+
+type keptSend struct {
+	to      netip.AddrPort
+	packets [][]byte
+}
+
+func (*sinkUDP) FD() int                                { return -1 }
+func (*sinkUDP) ReadBatch([]netio.Message) (int, error) { return 0, nil }
+func (*sinkUDP) MaxSegments() int                       { return netio.MaxPackets }
+func (*sinkUDP) Close() error                           { return nil }
+func (*sinkUDP) LocalAddr() netip.AddrPort              { return netip.MustParseAddrPort("127.0.0.1:1") }
+
+func (s *sinkUDP) WriteBatch(ss []netio.Send) (int, error) {
+	if s.full {
+		return 0, netio.ErrWouldBlock
+	}
+	for i := range ss {
+		s.sends++
+		s.packets += len(ss[i].Packets)
+		if s.keep {
+			k := keptSend{to: ss[i].Addr}
+			for _, p := range ss[i].Packets {
+				k.packets = append(k.packets, bytes.Clone(p))
+			}
+			s.kept = append(s.kept, k)
+		}
+	}
+	return len(ss), nil
+}
+
+// bench is a loop that does not run: the test calls its inner functions.
+type bench struct {
+	*Loop
+	tb      testing.TB
+	sink    *sinkUDP
+	port    *udpPort
+	router  *router
+	clients int
+}
+
+func newBench(tb testing.TB) *bench {
+	tb.Helper()
+	poller, err := netio.NewPoller()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = poller.Close() })
+	sink := &sinkUDP{}
+	l := &Loop{
+		cfg: Config{}.withDefaults(), log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
+		table: newObjectTable(), poller: poller, cname: "bench",
+	}
+	l.out.ring = newSendRing(l.cfg.SendRingBytes)
+	l.base = time.Now().Add(-time.Second)
+	l.readClock()
+	port := &udpPort{sock: sink}
+	l.udp = []*udpPort{port}
+	l.cfg.Announced = []netip.AddrPort{sink.LocalAddr()}
+	if _, err := l.createRouter("r"); err != nil {
+		tb.Fatal(err)
+	}
+	return &bench{Loop: l, tb: tb, sink: sink, port: port, router: l.table.routers["r"]}
+}
+
+// peer is a client of a bench.
+type peer struct {
+	*transport
+	src     source
+	in, out *srtp.Context // the client's
+}
+
+// connected makes a transport that has finished ICE and DTLS.
+func (b *bench) connected(profile handshake.Profile) *peer {
+	b.tb.Helper()
+	b.clients++
+	id := ident.TransportID(fmt.Sprint("t", b.clients))
+	if _, err := b.createTransport(CreateTransportParams{Router: "r", ID: id}); err != nil {
+		b.tb.Fatal(err)
+	}
+	t := b.table.transports[id]
+	p := &peer{transport: t, src: source{
+		port: b.port, addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(b.clients >> 8), byte(b.clients)}), 4000),
+	}}
+	b.onValidCheck(t, &stun.Request{UseCandidate: true}, &p.src)
+	keyLen, saltLen, srtpProfile := 16, 12, srtp.ProtectionProfileAeadAes128Gcm
+	if profile == handshake.AES128CMHMACSHA180 {
+		saltLen, srtpProfile = 14, srtp.ProtectionProfileAes128CmHmacSha1_80
+	}
+	key := func(n int, salt byte) []byte { return bytes.Repeat([]byte{byte(b.clients), salt}, n)[:n] }
+	res := &handshake.Result{
+		Profile: profile, LocalKey: key(keyLen, 1), LocalSalt: key(saltLen, 2), RemoteKey: key(keyLen, 3), RemoteSalt: key(saltLen, 4),
+	}
+	if err := t.srtp.open(res); err != nil {
+		b.tb.Fatal(err)
+	}
+	t.dtls.state = DtlsConnected
+	var err error
+	if p.in, err = srtp.CreateContext(res.LocalKey, res.LocalSalt, srtpProfile); err != nil {
+		b.tb.Fatal(err)
+	}
+	if p.out, err = srtp.CreateContext(res.RemoteKey, res.RemoteSalt, srtpProfile); err != nil {
+		b.tb.Fatal(err)
+	}
+	return p
+}
+
+func (b *bench) produce(p *peer, ssrc uint32) *producer {
+	b.tb.Helper()
+	id := ident.ProducerID(fmt.Sprint("p", ssrc))
+	if _, err := b.Loop.produce(ProduceParams{
+		Transport: p.id, ID: id, Kind: "audio", RtpParameters: producerParams(ssrc, fmt.Sprint("m", ssrc)),
+	}); err != nil {
+		b.tb.Fatal(err)
+	}
+	return b.table.producers[id]
+}
+
+func (b *bench) consume(p *peer, from *producer) *consumer {
+	b.tb.Helper()
+	id := ident.ConsumerID(fmt.Sprint(p.id, "-", from.id))
+	if _, err := b.Loop.consume(ConsumeParams{
+		Transport: p.id, ID: id, Producer: from.id, RtpCapabilities: ortc.RouterRtpCapabilities(),
+	}); err != nil {
+		b.tb.Fatal(err)
+	}
+	return b.table.consumers[id]
+}
+
+// arrive gives a protected packet of the client to the loop.
+func (b *bench) arrive(p *peer, pkt *pionrtp.Packet) {
+	b.tb.Helper()
+	raw, err := pkt.Marshal()
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	protected, err := p.out.EncryptRTP(nil, raw, nil)
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	b.readClock()
+	b.onDatagram(protected, &p.src, b.now)
+}
+
+// out flushes and returns the plain RTP packets sent to the client, in order.
+func (b *bench) sentTo(p *peer) []*pionrtp.Packet {
+	b.tb.Helper()
+	b.flush()
+	var list []*pionrtp.Packet
+	rest := b.sink.kept[:0]
+	for _, k := range b.sink.kept {
+		if k.to != p.src.addr {
+			rest = append(rest, k)
+			continue
+		}
+		for _, raw := range k.packets {
+			if raw[1] >= 192 && raw[1] < 224 {
+				continue
+			}
+			plain, err := p.in.DecryptRTP(nil, raw, nil)
+			if err != nil {
+				b.tb.Fatalf("unprotect: %v", err)
+			}
+			pkt := &pionrtp.Packet{}
+			if err := pkt.Unmarshal(plain); err != nil {
+				b.tb.Fatal(err)
+			}
+			list = append(list, pkt)
+		}
+	}
+	b.sink.kept = rest
+	return list
+}
+
+func TestForwardRewritesTheHeader(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AES128CMHMACSHA180)
+	c := b.consume(listener, b.produce(speaker, 7))
+	in := voice(7, 500)
+	in.Marker = true
+	b.arrive(speaker, in)
+	got := b.sentTo(listener)
+	if len(got) != 1 {
+		t.Fatalf("%d packets sent", len(got))
+	}
+	p := got[0]
+	if p.SSRC != c.ssrc || p.PayloadType != 100 || !p.Marker || p.Timestamp != in.Timestamp || !bytes.Equal(p.Payload, in.Payload) {
+		t.Fatalf("forwarded %v", p)
+	}
+	if mid := p.GetExtension(1); string(mid) != c.params.Mid {
+		t.Fatalf("mid %q, want %q", mid, c.params.Mid)
+	}
+	if level := p.GetExtension(10); len(level) != 1 || level[0] != 0x80|30 {
+		t.Fatalf("audio level %v", level)
+	}
+	abs := p.GetExtension(4)
+	if len(abs) != 3 {
+		t.Fatalf("abs-send-time %v", abs)
+	}
+	seconds := float64(uint32(abs[0])<<16|uint32(abs[1])<<8|uint32(abs[2])) / (1 << 18)
+	if want := float64(time.Now().Unix() % 64); seconds < want-2 && want-seconds < 60 {
+		t.Fatalf("abs-send-time %.2f s, want about %.0f", seconds, want)
+	}
+	if p.GetExtension(5) != nil || p.GetExtension(extTWCC) != nil {
+		t.Fatal("a transport-wide sequence number was forwarded")
+	}
+}
+
+func TestForwardWithoutAudioLevel(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)
+	c := b.consume(listener, b.produce(speaker, 7))
+	in := voice(7, 500)
+	in.Header.Extension, in.Header.Extensions = false, nil
+	b.arrive(speaker, in)
+	p := b.sentTo(listener)[0]
+	if p.GetExtension(10) != nil {
+		t.Fatal("a level was made up")
+	}
+	if mid := p.GetExtension(1); string(mid) != c.params.Mid {
+		t.Fatalf("mid %q behind the padding, want %q", mid, c.params.Mid)
+	}
+}
+
+func TestForwardTwoByteExtensionsPaddingAndCSRC(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)
+	b.consume(listener, b.produce(speaker, 7))
+	in := voice(7, 1)
+	in.ExtensionProfile = pionrtp.ExtensionProfileTwoByte
+	in.CSRC = []uint32{1, 2, 3}
+	in.Padding = true
+	in.Header.PaddingSize = 20
+	b.arrive(speaker, in)
+	p := b.sentTo(listener)[0]
+	if p.Padding || len(p.CSRC) != 0 || !bytes.Equal(p.Payload, in.Payload) {
+		t.Fatalf("forwarded %v", p)
+	}
+	if level := p.GetExtension(10); len(level) != 1 || level[0] != 0x80|30 {
+		t.Fatalf("audio level %v", level)
+	}
+	only := voice(7, 2)
+	only.Payload = nil
+	only.Padding = true
+	only.Header.PaddingSize = 100
+	b.arrive(speaker, only)
+	if got := b.sentTo(listener); len(got) != 0 {
+		t.Fatalf("padding alone was forwarded: %v", got)
+	}
+}
+
+func TestForwardDiscards(t *testing.T) {
+	for _, tc := range []struct {
+		name   string
+		change func(p *pionrtp.Packet)
+	}{
+		{"unknown SSRC", func(p *pionrtp.Packet) { p.SSRC = 8 }},
+		{"other payload type", func(p *pionrtp.Packet) { p.PayloadType = 96 }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			b := newBench(t)
+			b.sink.keep = true
+			speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)
+			b.consume(listener, b.produce(speaker, 7))
+			p := voice(7, 1)
+			tc.change(p)
+			b.arrive(speaker, p)
+			if got := b.sentTo(listener); len(got) != 0 || speaker.count.discarded != 1 {
+				t.Fatalf("forwarded %v, discarded %d", got, speaker.count.discarded)
+			}
+		})
+	}
+}
+
+func TestReplayedAndForgedPacketsAreDropped(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)
+	b.consume(listener, b.produce(speaker, 7))
+	raw, _ := voice(7, 100).Marshal()
+	protected, _ := speaker.out.EncryptRTP(nil, raw, nil)
+	for range 3 {
+		b.onDatagram(bytes.Clone(protected), &speaker.src, b.now)
+	}
+	for _, seq := range []uint16{101, 40000, 99} { // must not move any counter
+		forged := bytes.Clone(protected)
+		binary.BigEndian.PutUint16(forged[2:], seq)
+		b.onDatagram(forged, &speaker.src, b.now)
+	}
+	b.arrive(speaker, voice(7, 101))
+	got := b.sentTo(listener)
+	if len(got) != 2 || got[1].SequenceNumber != got[0].SequenceNumber+1 {
+		t.Fatalf("forwarded %v", got)
+	}
+	if speaker.count.discarded != 5 {
+		t.Fatalf("discarded %d, want 5", speaker.count.discarded)
+	}
+}
+
+// TestSequenceNumbersAcrossWrapPauseAndResume follows a consumer over several
+// rollovers of the incoming and of the outgoing numbers.
+func TestSequenceNumbersAcrossWrapPauseAndResume(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AES128CMHMACSHA180)
+	pr := b.produce(speaker, 7)
+	c := b.consume(listener, pr)
+	next := uint16(0)
+	started := false
+	in := uint16(32000)
+	for i := range 200_000 {
+		in++
+		switch i % 40_000 {
+		case 10_000:
+			mustNil(t, b.setConsumerPaused(c.id, true))
+		case 13_000:
+			mustNil(t, b.setConsumerPaused(c.id, false))
+		case 20_000:
+			mustNil(t, b.setProducerPaused(pr.id, true))
+		case 22_000:
+			mustNil(t, b.setProducerPaused(pr.id, false))
+		}
+		b.arrive(speaker, voice(7, in))
+		for _, p := range b.sentTo(listener) {
+			if started && p.SequenceNumber != next {
+				t.Fatalf("packet %d: number %d, want %d", i, p.SequenceNumber, next)
+			}
+			if want := binary.BigEndian.Uint16(p.Payload[4:]); want != in {
+				t.Fatalf("payload of %d arrived as %d", want, in)
+			}
+			started = true
+			next = p.SequenceNumber + 1
+		}
+	}
+	if c.record().seq.last < 2<<16 {
+		t.Fatalf("only %d outgoing numbers", c.record().seq.last)
+	}
+}
+
+func mustNil(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPacketsOfOneDestinationLeaveTogether(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	listener := b.connected(handshake.AEADAES128GCM)
+	var speakers []*peer
+	for i := range 4 {
+		s := b.connected(handshake.AEADAES128GCM)
+		b.consume(listener, b.produce(s, uint32(100+i)))
+		speakers = append(speakers, s)
+	}
+	for _, s := range speakers {
+		b.arrive(s, voice(uint32(100+s.index-1), 10))
+	}
+	b.flush()
+	if len(b.sink.kept) != 1 || len(b.sink.kept[0].packets) != 4 {
+		t.Fatalf("%d sends for 4 packets of one size", len(b.sink.kept))
+	}
+}
+
+func TestFullSocket(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	b.sink.full = true
+	b.port.index = 0
+	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)
+	b.consume(listener, b.produce(speaker, 7))
+	b.arrive(speaker, voice(7, 1))
+	b.flush()
+	b.arrive(speaker, voice(7, 2))
+	b.flush()
+	b.sink.full = false
+	b.flushPort(b.port)
+	if got := b.sentTo(listener); len(got) != 2 {
+		t.Fatalf("%d packets after the socket had room again, want 2", len(got))
+	}
+	b.sink.full = true
+	b.arrive(speaker, voice(7, 3))
+	b.flush()
+	b.base = b.base.Add(-time.Second) // a second goes by
+	b.arrive(speaker, voice(7, 4))
+	b.flush()
+	b.sink.full = false
+	if got := b.sentTo(listener); len(got) != 0 || listener.count.dropped != 2 {
+		t.Fatalf("%d late packets sent, %d dropped", len(got), listener.count.dropped)
+	}
+	b.arrive(speaker, voice(7, 5))
+	if got := b.sentTo(listener); len(got) != 1 {
+		t.Fatal("nothing is sent after the drop")
+	}
+}
+
+// TestForwardDoesNotAllocate is the packet path's contract.
+func TestForwardDoesNotAllocate(t *testing.T) {
+	for _, profile := range []handshake.Profile{handshake.AEADAES128GCM, handshake.AES128CMHMACSHA180} {
+		t.Run(fmt.Sprintf("%#04x", uint16(profile)), func(t *testing.T) {
+			b := newBench(t)
+			speaker := b.connected(profile)
+			pr := b.produce(speaker, 7)
+			for range 10 {
+				b.consume(b.connected(profile), pr)
+			}
+			const runs = 2000
+			queue := make([][]byte, 0, runs+200)
+			for i := range cap(queue) {
+				p := voice(7, uint16(i))
+				p.Payload = append(p.Payload, make([]byte, 120)...)
+				mustNil(t, p.SetExtension(extTWCC, []byte{byte(i >> 8), byte(i)}))
+				raw, err := p.Marshal()
+				mustNil(t, err)
+				protected, err := speaker.out.EncryptRTP(nil, raw, nil)
+				mustNil(t, err)
+				queue = append(queue, protected)
+			}
+			next := func() {
+				b.readClock()
+				b.onDatagram(queue[0], &speaker.src, b.now)
+				queue = queue[1:]
+				b.flush()
+			}
+			for range 100 {
+				next() // slices find their size
+			}
+			if n := testing.AllocsPerRun(runs, next); n != 0 {
+				t.Fatalf("%.2f allocations a packet and ten copies", n)
+			}
+			if b.sink.packets < 10*runs {
+				t.Fatalf("only %d packets sent", b.sink.packets)
+			}
+		})
+	}
+}
+
+// BenchmarkForward measures one incoming packet and its copies, sockets not
+// included.
+func BenchmarkForward(b *testing.B) {
+	for _, consumers := range []int{1, 10, 100, 1000} {
+		for _, profile := range []handshake.Profile{handshake.AEADAES128GCM, handshake.AES128CMHMACSHA180} {
+			name := "gcm"
+			if profile == handshake.AES128CMHMACSHA180 {
+				name = "sha1"
+			}
+			b.Run(fmt.Sprintf("%s/consumers=%d", name, consumers), func(b *testing.B) {
+				bench := newBench(b)
+				speaker := bench.connected(profile)
+				pr := bench.produce(speaker, 7)
+				for range consumers {
+					bench.consume(bench.connected(profile), pr)
+				}
+				p := voice(7, 0)
+				p.Payload = append(p.Payload, make([]byte, 120)...)
+				var protected []byte
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					b.StopTimer()
+					p.SequenceNumber = uint16(i)
+					raw, _ := p.Marshal()
+					protected, _ = speaker.out.EncryptRTP(protected[:0], raw, nil)
+					bench.readClock()
+					b.StartTimer()
+					bench.onDatagram(protected, &speaker.src, bench.now)
+					bench.flush()
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(bench.sink.packets), "ns/copy")
+			})
+		}
+	}
+}
