@@ -113,13 +113,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, []*os.File, error) {
 	if err != nil {
 		return Message{}, nil, err
 	}
-	m, err := Decode(b[:n])
-	if err == nil && m.Assign != nil && len(m.Assign.Files) != len(fds) {
-		err = fmt.Errorf("handoff names %d files and brings %d: %w", len(m.Assign.Files), len(fds), errs.ErrInvalid)
-	}
-	if err == nil && m.Assign == nil && len(fds) > 0 {
-		err = fmt.Errorf("handoff brings files unasked: %w", errs.ErrInvalid)
-	}
+	m, err := decodeWith(b[:n], len(fds))
 	if err != nil {
 		for _, fd := range fds {
 			err = errors.Join(err, unix.Close(fd))
@@ -131,6 +125,22 @@ func (c *Conn) Receive(ctx context.Context) (Message, []*os.File, error) {
 		files[i] = os.NewFile(uintptr(fd), m.Assign.Files[i])
 	}
 	return m, files, nil
+}
+
+// decodeWith decodes a message that came with so many files, which it must name.
+func decodeWith(b []byte, files int) (Message, error) {
+	m, err := Decode(b)
+	if err != nil {
+		return m, err
+	}
+	named := 0
+	if m.Assign != nil {
+		named = len(m.Assign.Files)
+	}
+	if named != files {
+		return m, fmt.Errorf("handoff names %d files and brings %d: %w", named, files, errs.ErrInvalid)
+	}
+	return m, nil
 }
 
 // rights reads the descriptors of a control message.

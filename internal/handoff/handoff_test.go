@@ -31,7 +31,7 @@ func TestAssignCarriesFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	defer func() { _ = r.Close() }()
 	sent := Message{Assign: &Assign{Slot: 3, Generation: 7, Socket: "/run/x", Files: []string{FileUDP4}}}
 	if err := parent.Send(sent, w); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,49 @@
+// Command worker carries the media of one slot. The supervisor starts it; it gets
+// its settings and sockets over an inherited descriptor and reads nothing else.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/worker"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	var level slog.LevelVar
+	log, err := obs.NewLogger(os.Stderr, &level, "json")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return handoff.ExitBadSettings
+	}
+	conn, err := handoff.FromFile(os.NewFile(handoff.FD, "handoff"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker: started by hand? The supervisor starts workers:", err)
+		return handoff.ExitBadSettings
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	// A terminal's interrupt goes to the supervisor, which ends its workers in order.
+	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
+	err = errors.Join(worker.Run(ctx, conn, log, &level), conn.Close())
+	switch {
+	case err == nil:
+		return handoff.ExitOK
+	case errors.Is(err, errs.ErrInvalid):
+		log.Error("worker cannot use its settings", obs.Err(err))
+		return handoff.ExitBadSettings
+	default:
+		log.Error("worker failed", obs.Err(err))
+		return handoff.ExitFailure
+	}
+}

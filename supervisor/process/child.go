@@ -1,0 +1,153 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/obs"
+)
+
+const (
+	helloTimeout = 5 * time.Second
+	// outputDelay bounds the wait for a dead worker's error output.
+	outputDelay = 2 * time.Second
+)
+
+// child is a worker process from its start to its certain end.
+type child struct {
+	cmd    *exec.Cmd
+	conn   *handoff.Conn
+	output *relay
+	exited chan struct{} // closed after the process was waited for
+	state  *os.ProcessState
+}
+
+// spawn starts a worker process and waits for its hello. cpu below 0 leaves it
+// unpinned.
+func (p *Pool) spawn(ctx context.Context, cpu int) (*child, error) {
+	conn, file, err := handoff.Pair()
+	if err != nil {
+		return nil, err
+	}
+	c := &child{conn: conn, output: &relay{log: p.log}, exited: make(chan struct{})}
+	c.cmd = p.command()
+	c.cmd.ExtraFiles = []*os.File{file} // descriptor handoff.FD
+	c.cmd.Stderr = c.output
+	c.cmd.WaitDelay = outputDelay
+	// A session of its own: signals to the supervisor's group do not reach it.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = p.start(c.cmd, cpu)
+	err = errors.Join(err, file.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start worker: %w", err), conn.Close())
+	}
+	p.reapers.Go(c.reap)
+	if err := c.awaitHello(ctx); err != nil {
+		c.kill()
+		return nil, err
+	}
+	return c, nil
+}
+
+// startProcess starts the command, pinned when it can be: a worker that floats is
+// better than none.
+func (p *Pool) startProcess(cmd *exec.Cmd, cpu int) error {
+	if cpu < 0 {
+		return cmd.Start()
+	}
+	if err := startPinned(cmd, cpu); err != nil {
+		if cmd.Process != nil {
+			p.log.Warn("affinity not restored", obs.Err(err))
+			return nil
+		}
+		return err
+	}
+	return nil
+}
+
+func (c *child) reap() {
+	err := c.cmd.Wait()
+	c.state = c.cmd.ProcessState
+	if c.state == nil && err != nil { // cannot happen after a successful start
+		c.output.Write([]byte(err.Error() + "\n")) //nolint:errcheck,gosec // it never fails
+	}
+	close(c.exited)
+}
+
+func (c *child) pid() int { return c.cmd.Process.Pid }
+
+func (c *child) awaitHello(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	m, _, err := c.conn.Receive(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("await worker's hello: %w%s", err, c.lastWords())
+	case m.Hello == nil:
+		return fmt.Errorf("worker's hello expected: %w", errs.ErrInvalid)
+	case m.Hello.Protocol != handoff.Protocol:
+		return fmt.Errorf("worker speaks handoff protocol %d, want %d: %w", m.Hello.Protocol, handoff.Protocol, errs.ErrUnsupported)
+	}
+	return nil
+}
+
+// lastWords is the end of the error output for an error text.
+func (c *child) lastWords() string {
+	if tail := c.output.tailText(); tail != "" {
+		return "; it said: " + tail
+	}
+	return ""
+}
+
+// assign gives the worker its slot and waits until it serves.
+func (c *child) assign(ctx context.Context, a handoff.Assign, files []*os.File) error {
+	if err := c.conn.Send(handoff.Message{Assign: &a}, files...); err != nil {
+		return err
+	}
+	m, _, err := c.conn.Receive(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("await worker's readiness: %w%s", err, c.lastWords())
+	case m.Failed != nil:
+		return fmt.Errorf("worker cannot serve: %s: %w", m.Failed.Reason, errs.ErrUnavailable)
+	case m.Ready == nil:
+		return fmt.Errorf("worker's readiness expected: %w", errs.ErrInvalid)
+	}
+	return nil
+}
+
+// kill ends the process for certain and waits for it.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill() // it may be dead already
+	<-c.exited
+	_ = c.conn.Close()
+}
+
+// stop asks the process to end, and kills it after the grace period.
+func (c *child) stop(grace time.Duration) {
+	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may be dead already
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-c.exited:
+	case <-timer.C:
+	}
+	c.kill()
+}
+
+// cause tells why the process ended; it must have.
+func (c *child) cause() string { return c.state.String() }
+
+// badSettings says whether the worker will fail again the same way.
+func (c *child) badSettings() bool { return c.state.ExitCode() == handoff.ExitBadSettings }
+
+// attach names the worker in its log lines from now on.
+func (c *child) attach(log *slog.Logger) { c.output.setLog(log) }

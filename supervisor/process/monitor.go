@@ -1,0 +1,132 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+)
+
+const (
+	usageInterval = time.Second
+	usageTimeout  = 2 * time.Second
+	// rewatchPause is the pause before a broken event stream is opened again.
+	rewatchPause = 100 * time.Millisecond
+)
+
+// monitor follows one ready worker.
+type monitor struct {
+	keeper     *keeper
+	client     workerv1.WorkerServiceClient
+	conn       *grpc.ClientConn
+	generation ident.Generation
+}
+
+// checkHealth returns why the worker counts as hung, "" when ctx ends first.
+func (m *monitor) checkHealth(ctx context.Context) string {
+	limits := m.keeper.pool.cfg.Health
+	client := healthv1.NewHealthClient(m.conn)
+	ticker := time.NewTicker(limits.Interval)
+	defer ticker.Stop()
+	failures := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-ticker.C:
+		}
+		err := m.checkOnce(ctx, client, limits.Timeout)
+		if ctx.Err() != nil {
+			return ""
+		}
+		if err == nil {
+			failures = 0
+			continue
+		}
+		if failures++; failures >= limits.Failures {
+			return fmt.Sprintf("hung: %d health checks failed, the last with: %v", failures, err)
+		}
+	}
+}
+
+// errNotServing: the worker answers, but its media loop stands still.
+var errNotServing = errors.New("media loop stands still")
+
+func (m *monitor) checkOnce(ctx context.Context, client healthv1.HealthClient, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	resp, err := client.Check(ctx, &healthv1.HealthCheckRequest{})
+	if err != nil {
+		return fmt.Errorf("check health: %w", err)
+	}
+	if resp.GetStatus() != healthv1.HealthCheckResponse_SERVING {
+		return errNotServing
+	}
+	return nil
+}
+
+// pollUsage keeps the slot's figures fresh until ctx ends.
+func (m *monitor) pollUsage(ctx context.Context) {
+	ticker := time.NewTicker(usageInterval)
+	defer ticker.Stop()
+	for {
+		if usage, err := m.usage(ctx); err == nil {
+			m.keeper.mu.Lock()
+			m.keeper.info.Usage = usage
+			m.keeper.mu.Unlock()
+		} else if ctx.Err() == nil {
+			m.keeper.log.Debug("worker tells no usage", obs.Err(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (m *monitor) usage(ctx context.Context) (*workerv1.ResourceUsage, error) {
+	ctx, cancel := context.WithTimeout(ctx, usageTimeout)
+	defer cancel()
+	resp, err := m.client.GetResourceUsage(ctx, &workerv1.GetResourceUsageRequest{})
+	return resp.GetUsage(), err
+}
+
+// followEvents passes the worker's events on until ctx ends. A stream that breaks
+// while the worker lives is opened again.
+func (m *monitor) followEvents(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := m.followOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		m.keeper.log.Debug("worker event stream ended", slog.Any(obs.KeyError, err))
+		pause(ctx, rewatchPause)
+	}
+}
+
+func (m *monitor) followOnce(ctx context.Context) error {
+	stream, err := m.client.WatchEvents(ctx, &workerv1.WatchEventsRequest{})
+	if err != nil {
+		return fmt.Errorf("watch events: %w", err)
+	}
+	for {
+		event, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("receive event: %w", err)
+		}
+		m.keeper.pool.emit(ctx, Event{Kind: EventWorker, Slot: m.keeper.slot, Generation: m.generation, Worker: event})
+	}
+}

@@ -1,0 +1,42 @@
+package process
+
+import (
+	"math"
+	"math/rand/v2"
+	"time"
+)
+
+const (
+	failureHalfLife = 30 * time.Second
+	// freeFailures may follow each other without a pause: the spare takes over.
+	freeFailures = 1.5
+	backoffBase  = 200 * time.Millisecond
+	backoffMax   = 10 * time.Second
+	// backoffJitter spreads the pause by a quarter each way.
+	backoffJitter = 0.25
+)
+
+// restartPolicy says how long to wait before a slot is served again. Its failure
+// count halves every 30 s. It belongs to one keeper.
+type restartPolicy struct {
+	failures float64
+	last     time.Time
+	random   func() float64 // 0 to 1
+}
+
+func newRestartPolicy() restartPolicy { return restartPolicy{random: rand.Float64} }
+
+// failed books a failure and returns the pause: none for a rare failure, then
+// doubling with jitter up to ten seconds.
+func (p *restartPolicy) failed(now time.Time) time.Duration {
+	if !p.last.IsZero() {
+		p.failures *= math.Exp2(-float64(now.Sub(p.last)) / float64(failureHalfLife))
+	}
+	p.last = now
+	p.failures++
+	if p.failures <= freeFailures {
+		return 0
+	}
+	pause := min(float64(backoffBase)*math.Exp2(p.failures-2), float64(backoffMax))
+	return time.Duration(pause * (1 + backoffJitter*(2*p.random()-1)))
+}

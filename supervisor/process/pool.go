@@ -1,0 +1,253 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+)
+
+// Config says which workers to run. All fields but Announced are required.
+type Config struct {
+	// Binary is the path of the worker program.
+	Binary string
+	// RunDir holds the workers' sockets, worker-<slot>.sock.
+	RunDir string
+	// Slots is the number of workers, 1 to 1024.
+	Slots int
+	// CPUs are those to pin to, slot after slot, around again when there are more
+	// slots; empty: no pinning.
+	CPUs []int
+	// Spare keeps one started worker ready for a slot whose worker died.
+	Spare bool
+	// Sockets are the media sockets of each slot, open for the life of the pool.
+	Sockets []Sockets
+	// LogLevel is a slog level.
+	LogLevel string
+	// OrphanTimeout is how long workers without users outlive their supervisor.
+	OrphanTimeout time.Duration
+	// StopTimeout is how long a worker may take to end.
+	StopTimeout time.Duration
+	// Health says when a worker counts as hung.
+	Health Health
+}
+
+// Health are the limits of the liveness check: a worker is hung after so many
+// failed checks in a row.
+type Health struct {
+	Interval time.Duration
+	Timeout  time.Duration
+	Failures int
+}
+
+// Sockets are the media sockets of one slot, with their names in the handoff.
+type Sockets struct {
+	Names []string
+	Files []*os.File
+}
+
+// EventKind tells events apart.
+type EventKind uint8
+
+// The kinds of events.
+const (
+	// EventReady: the slot serves; Client is set.
+	EventReady EventKind = iota + 1
+	// EventDown: the worker is gone, for the reason Cause.
+	EventDown
+	// EventFailed: the slot is given up, for the reason Cause.
+	EventFailed
+	// EventWorker: the worker told what happened, in Worker.
+	EventWorker
+)
+
+// Event is news of a slot. Events of one slot come in order.
+type Event struct {
+	Kind       EventKind
+	Slot       ident.Slot
+	Generation ident.Generation
+	Cause      string
+	Worker     *workerv1.WatchEventsResponse
+}
+
+// State is where a slot stands; see keeper.
+type State string
+
+// The states of a slot.
+const (
+	StateStarting State = "starting"
+	StateReady    State = "ready"
+	StateDraining State = "draining"
+	StateHung     State = "hung"
+	StateExited   State = "exited"
+	StateBackoff  State = "backoff"
+	StateFailed   State = "failed"
+)
+
+// WorkerInfo is a copy of what is known of a slot.
+type WorkerInfo struct {
+	Slot       ident.Slot
+	Generation ident.Generation
+	State      State
+	PID        int
+	// CPU is the one that the worker is pinned to, -1: none.
+	CPU      int
+	Restarts int
+	Since    time.Time
+	// Usage is the worker's last report; nil before the first.
+	Usage *workerv1.ResourceUsage
+}
+
+// eventQueue absorbs a burst of events; then the senders wait.
+const eventQueue = 1024
+
+// Pool runs all worker slots. Its exported methods may be called from any goroutine.
+type Pool struct {
+	cfg    Config
+	log    *slog.Logger
+	events chan Event
+	spares chan *child
+	// start is a field so that tests need no real affinity.
+	start   func(cmd *exec.Cmd, cpu int) error
+	reapers sync.WaitGroup
+	keepers []*keeper
+}
+
+// NewPool prepares a pool; nothing runs before Run. A fault of the configuration
+// is an errs.ErrInvalid.
+func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
+	if cfg.Slots < 1 || cfg.Slots > 1024 || len(cfg.Sockets) != cfg.Slots {
+		return nil, fmt.Errorf("%d workers with %d sets of sockets, want 1 to 1024: %w", cfg.Slots, len(cfg.Sockets), errs.ErrInvalid)
+	}
+	if cfg.Health.Interval <= 0 || cfg.Health.Timeout <= 0 || cfg.Health.Failures < 1 {
+		return nil, fmt.Errorf("health limits %+v: %w", cfg.Health, errs.ErrInvalid)
+	}
+	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child)}
+	p.start = p.startProcess
+	for slot := range cfg.Slots {
+		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot))) //nolint:gosec // at most 1024
+	}
+	return p, nil
+}
+
+// command makes the command of a worker process. It inherits nothing of the
+// supervisor's environment: all settings come over the handoff.
+func (p *Pool) command() *exec.Cmd {
+	cmd := exec.Command(p.cfg.Binary) //nolint:gosec,noctx // the operator's own binary; its life is the keeper's
+	cmd.Env = []string{}
+	return cmd
+}
+
+// Run keeps the workers running until ctx ends, then stops them all, and returns
+// when they are gone. Events is closed then.
+func (p *Pool) Run(ctx context.Context) error {
+	defer close(p.events)
+	defer p.reapers.Wait()
+	group, ctx := errgroup.WithContext(ctx)
+	for _, k := range p.keepers {
+		group.Go(func() error { k.run(ctx); return nil })
+	}
+	if p.cfg.Spare {
+		group.Go(func() error { p.keepSpare(ctx); return nil })
+	}
+	return group.Wait()
+}
+
+// Events is the news of all slots. Somebody must read it while the pool runs.
+func (p *Pool) Events() <-chan Event { return p.events }
+
+// emit sends an event; it gives up only when the pool stops.
+func (p *Pool) emit(ctx context.Context, e Event) {
+	select {
+	case p.events <- e:
+	case <-ctx.Done():
+	}
+}
+
+// Workers returns a copy of every slot's state, by slot.
+func (p *Pool) Workers() []WorkerInfo {
+	infos := make([]WorkerInfo, len(p.keepers))
+	for i, k := range p.keepers {
+		infos[i] = k.snapshot()
+	}
+	return infos
+}
+
+// Client returns the control client of a slot while it serves.
+func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Generation, bool) {
+	if int(slot) >= len(p.keepers) {
+		return nil, 0, false
+	}
+	return p.keepers[slot].current()
+}
+
+// SocketPath is the path of a slot's control socket.
+func (p *Pool) SocketPath(slot ident.Slot) string {
+	return filepath.Join(p.cfg.RunDir, fmt.Sprintf("worker-%d.sock", slot))
+}
+
+// assignment is what a new process of the slot is told.
+func (p *Pool) assignment(slot ident.Slot, generation ident.Generation) handoff.Assign {
+	return handoff.Assign{
+		Slot: slot, Generation: generation, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
+		OrphanTimeout: int64(p.cfg.OrphanTimeout), Files: p.cfg.Sockets[slot].Names,
+	}
+}
+
+// keepSpare keeps one started process ready and hands it to the keeper that asks.
+func (p *Pool) keepSpare(ctx context.Context) {
+	policy := newRestartPolicy()
+	for ctx.Err() == nil {
+		c, err := p.spawn(ctx, -1)
+		if err == nil {
+			p.log.Debug("spare worker ready", slog.Int(obs.KeyPID, c.pid()))
+			select {
+			case p.spares <- c:
+				continue
+			case <-c.exited:
+				err = fmt.Errorf("spare worker ended: %s: %w", c.cause(), errs.ErrUnavailable)
+				c.kill()
+			case <-ctx.Done():
+				c.stop(p.cfg.StopTimeout)
+				return
+			}
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		p.log.Warn("no spare worker", obs.Err(err))
+		pause(ctx, max(policy.failed(time.Now()), backoffBase))
+	}
+}
+
+// takeSpare returns the spare, nil when there is none ready.
+func (p *Pool) takeSpare() *child {
+	select {
+	case c := <-p.spares:
+		return c
+	default:
+		return nil
+	}
+}
+
+// pause waits, or returns early when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,201 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/netio"
+	"github.com/dspeak/sfu/worker/rtc"
+)
+
+const (
+	// processors: one for the locked media loop, one for the control side.
+	processors = 2
+	// gcPercent trades memory for fewer collections beside the loop.
+	gcPercent = 400
+)
+
+// Run is a worker's whole life: hello, waiting for a slot, serving, and the end,
+// when ctx ends or nobody needs the worker any more. level is set by the
+// supervisor's settings. An error that wraps errs.ErrInvalid means that the same
+// settings would fail again.
+func Run(ctx context.Context, conn *handoff.Conn, log *slog.Logger, level *slog.LevelVar) error {
+	runtime.GOMAXPROCS(processors)
+	debug.SetGCPercent(gcPercent)
+	hello := handoff.Message{Hello: &handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid()}}
+	if err := conn.Send(hello); err != nil {
+		return err
+	}
+	assign, files, err := awaitAssign(ctx, conn)
+	if err != nil || assign == nil {
+		return err
+	}
+	w, err := newWorker(ctx, assign, files, log, level)
+	if err != nil {
+		failed := handoff.Message{Failed: &handoff.Failed{Reason: err.Error()}}
+		return errors.Join(err, conn.Send(failed))
+	}
+	return w.serve(ctx, conn)
+}
+
+// awaitAssign waits for the settings. No settings and no error: the supervisor
+// has no use for this worker.
+func awaitAssign(ctx context.Context, conn *handoff.Conn) (*handoff.Assign, []*os.File, error) {
+	m, files, err := conn.Receive(ctx)
+	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
+		return nil, nil, nil //nolint:nilerr,nilnil // an end without a slot is no failure
+	}
+	if err == nil && m.Assign == nil {
+		err = fmt.Errorf("handoff: settings expected: %w", errs.ErrInvalid)
+	}
+	return m.Assign, files, err
+}
+
+// worker is the process once it has its slot.
+type worker struct {
+	assign *handoff.Assign
+	log    *slog.Logger
+	loop   *rtc.Loop
+	server *server
+	orphan time.Duration
+}
+
+func newWorker(ctx context.Context, a *handoff.Assign, files []*os.File, log *slog.Logger, level *slog.LevelVar) (*worker, error) {
+	if err := level.UnmarshalText([]byte(a.LogLevel)); err != nil {
+		return nil, errors.Join(fmt.Errorf("log level %q: %w", a.LogLevel, errs.ErrInvalid), closeAll(files))
+	}
+	sockets, err := openSockets(files)
+	if err = errors.Join(err, closeAll(files)); err != nil {
+		return nil, err
+	}
+	certificate, _, err := handshake.NewCertificate()
+	if err != nil {
+		return nil, err
+	}
+	announced, err := parseAnnounced(a.Announced)
+	if err != nil {
+		return nil, err
+	}
+	loop, err := rtc.New(rtc.Config{
+		Slot: a.Slot, Generation: a.Generation, PID: os.Getpid(), Announced: announced,
+		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Log: log,
+	}, sockets)
+	if err != nil {
+		return nil, err
+	}
+	server, err := newServer(ctx, a.Socket, loop)
+	if err != nil {
+		return nil, err
+	}
+	return &worker{assign: a, log: log, loop: loop, server: server, orphan: time.Duration(a.OrphanTimeout)}, nil
+}
+
+func closeAll(files []*os.File) error {
+	var faults []error
+	for _, f := range files {
+		faults = append(faults, f.Close())
+	}
+	return errors.Join(faults...)
+}
+
+// openSockets wraps the inherited descriptors, which netio duplicates.
+func openSockets(files []*os.File) (rtc.Sockets, error) {
+	var s rtc.Sockets
+	for _, f := range files {
+		var err error
+		switch f.Name() {
+		case handoff.FileUDP4:
+			s.UDP4, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{})
+		case handoff.FileUDP6:
+			s.UDP6, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{})
+		case handoff.FileTCP4:
+			s.TCP4, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{})
+		case handoff.FileTCP6:
+			s.TCP6, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{})
+		default:
+			err = fmt.Errorf("handoff file %q: %w", f.Name(), errs.ErrInvalid)
+		}
+		if err != nil {
+			return s, fmt.Errorf("media socket %s: %w", f.Name(), err)
+		}
+	}
+	return s, nil
+}
+
+func parseAnnounced(in []string) ([]netip.AddrPort, error) {
+	out := make([]netip.AddrPort, len(in))
+	for i, text := range in {
+		a, err := netip.ParseAddrPort(text)
+		if err != nil {
+			return nil, fmt.Errorf("announced address %q: %w", text, errs.ErrInvalid)
+		}
+		out[i] = a
+	}
+	return out, nil
+}
+
+// serve runs all parts until ctx ends or the worker is an orphan without users.
+func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.loop.Run(ctx) })
+	group.Go(func() error { w.server.events.run(w.loop.Events()); return nil })
+	group.Go(func() error { return w.server.serve(ctx) })
+	group.Go(func() error { w.server.reportHealth(ctx, w.loop.LastTurn); return nil })
+	group.Go(func() error {
+		defer stop()
+		if err := conn.Send(handoff.Message{Ready: &handoff.Ready{}}); err != nil {
+			return err
+		}
+		w.log.Info("worker serves", slog.String("socket", w.assign.Socket))
+		return w.outliveSupervisor(ctx, conn)
+	})
+	err := group.Wait()
+	w.log.Info("worker ended")
+	return err
+}
+
+// outliveSupervisor returns when ctx ends, or when the supervisor has been gone for
+// the orphan timeout and nobody uses the worker.
+func (w *worker) outliveSupervisor(ctx context.Context, conn *handoff.Conn) error {
+	_, files, err := conn.Receive(ctx)
+	if ctx.Err() != nil {
+		return closeAll(files)
+	}
+	if err == nil {
+		return errors.Join(fmt.Errorf("handoff: unexpected message: %w", errs.ErrInvalid), closeAll(files))
+	}
+	w.log.Warn("supervisor is gone, serving on", obs.Err(err))
+	ticker := time.NewTicker(max(w.orphan, time.Millisecond))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		usage, err := w.loop.Usage(ctx)
+		if err != nil {
+			return fmt.Errorf("count users: %w", err)
+		}
+		if usage.Transports == 0 {
+			w.log.Info("worker leaves: no supervisor and no users")
+			return nil
+		}
+	}
+}

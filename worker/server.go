@@ -1,0 +1,109 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"time"
+
+	"google.golang.org/grpc"
+	channelz "google.golang.org/grpc/channelz/service"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/reflection"
+
+	"github.com/dspeak/sfu/internal/errs/status"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+	"github.com/dspeak/sfu/worker/rtc"
+)
+
+const (
+	maxRequest     = 1 << 20
+	defaultTimeout = 5 * time.Second
+	stopTimeout    = 2 * time.Second
+	healthInterval = 100 * time.Millisecond
+	// maxLoopAge is how old the loop's heartbeat may be: it beats every 100 ms.
+	maxLoopAge = 500 * time.Millisecond
+)
+
+// server is the gRPC side of a worker.
+type server struct {
+	listener net.Listener
+	grpc     *grpc.Server
+	health   *health.Server
+	events   *hub
+}
+
+// newServer listens on the Unix socket, which only this user may open.
+func newServer(ctx context.Context, path string, loop *rtc.Loop) (*server, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the former worker's socket: %w", err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("protect %s: %w", path, err), listener.Close())
+	}
+	s := &server{listener: listener, health: health.NewServer(), events: newHub()}
+	s.grpc = grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.ChainUnaryInterceptor(status.UnaryServer, withDefaultTimeout),
+		grpc.ChainStreamInterceptor(status.StreamServer),
+	)
+	workerv1.RegisterWorkerServiceServer(s.grpc, &service{loop: loop, events: s.events, usage: newUsageReader(loop)})
+	healthv1.RegisterHealthServer(s.grpc, s.health)
+	channelz.RegisterChannelzServiceToServer(s.grpc)
+	reflection.Register(s.grpc)
+	s.health.SetServingStatus(workerv1.WorkerService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+	return s, nil
+}
+
+// withDefaultTimeout bounds calls whose caller set no deadline.
+func withDefaultTimeout(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	defer cancel()
+	return handler(ctx, req)
+}
+
+// serve answers until ctx ends; calls under way get a moment to finish.
+func (s *server) serve(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.grpc.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve gRPC: %w", err)
+	case <-ctx.Done():
+	}
+	force := time.AfterFunc(stopTimeout, s.grpc.Stop)
+	s.grpc.GracefulStop()
+	force.Stop()
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve gRPC: %w", err)
+	}
+	return nil
+}
+
+// reportHealth keeps grpc.health.v1 true to the loop's heartbeat until ctx ends.
+func (s *server) reportHealth(ctx context.Context, lastTurn func() time.Time) {
+	ticker := time.NewTicker(healthInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			s.health.Shutdown()
+			return
+		case <-ticker.C:
+		}
+		state := healthv1.HealthCheckResponse_SERVING
+		if time.Since(lastTurn()) > maxLoopAge {
+			state = healthv1.HealthCheckResponse_NOT_SERVING
+		}
+		s.health.SetServingStatus("", state)
+		s.health.SetServingStatus(workerv1.WorkerService_ServiceDesc.ServiceName, state)
+	}
+}
