@@ -233,14 +233,33 @@ func (c *client) connect(l link, role string, profiles ...dtls.SRTPProtectionPro
 // handshake runs DTLS in the given role and opens SRTP.
 func (c *client) handshake(role string, profiles ...dtls.SRTPProtectionProfile) {
 	c.t.Helper()
-	cert, prints, err := handshake.NewCertificate()
-	if err != nil {
-		c.t.Fatal(err)
-	}
 	params := DtlsParameters{Role: role}
-	for _, f := range prints {
+	for _, f := range clientPrints(c.t) {
 		params.Fingerprints = append(params.Fingerprints, DtlsFingerprint{Algorithm: f.Algorithm, Value: f.Value})
 	}
+	if _, err := c.rig.ConnectTransport(c.rig.ctx, c.transport, params); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := c.dial(role, profiles...); err != nil {
+		c.t.Fatalf("client handshake: %v", err)
+	}
+	c.openSRTP(c.conn, role == "server")
+	c.rig.eventually("transport is connected", func() bool { return c.dump().DtlsState == DtlsConnected })
+}
+
+// clientPrints are the fingerprints of the clients' certificate, which is the worker's:
+// one key is enough for tests.
+func clientPrints(t *testing.T) []handshake.Fingerprint {
+	t.Helper()
+	prints, err := handshake.FingerprintsOf(testCertificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return prints
+}
+
+// dial runs the DTLS handshake in the given role.
+func (c *client) dial(role string, profiles ...dtls.SRTPProtectionProfile) error {
 	if len(profiles) == 0 {
 		profiles = []dtls.SRTPProtectionProfile{dtls.SRTP_AES128_CM_HMAC_SHA1_80, dtls.SRTP_AEAD_AES_128_GCM}
 	}
@@ -248,28 +267,24 @@ func (c *client) handshake(role string, profiles ...dtls.SRTPProtectionProfile) 
 		InsecureSkipVerify: true, SRTPProtectionProfiles: profiles, ExtendedMasterSecret: dtls.RequireExtendedMasterSecret,
 		ClientAuth: dtls.RequireAnyClientCert,
 	}
-	cfg.Certificates = append(cfg.Certificates, cert)
-	if _, err := c.rig.ConnectTransport(c.rig.ctx, c.transport, params); err != nil {
-		c.t.Fatal(err)
-	}
+	cfg.Certificates = append(cfg.Certificates, testCertificate())
 	pc := &dtlsPipe{c: c, closed: make(chan struct{})}
-	var conn *dtls.Conn
+	var (
+		conn *dtls.Conn
+		err  error
+	)
 	if role == "server" {
 		conn, err = dtls.Server(pc, pipeAddr{}, cfg) //nolint:staticcheck // as above
 	} else {
 		conn, err = dtls.Client(pc, pipeAddr{}, cfg) //nolint:staticcheck // as above
 	}
 	if err != nil {
-		c.t.Fatal(err)
+		return err
 	}
 	c.conn = conn
 	ctx, cancel := context.WithTimeout(c.rig.ctx, patience)
 	defer cancel()
-	if err := conn.HandshakeContext(ctx); err != nil {
-		c.t.Fatalf("client handshake: %v", err)
-	}
-	c.openSRTP(conn, role == "server")
-	c.rig.eventually("transport is connected", func() bool { return c.dump().DtlsState == DtlsConnected })
+	return conn.HandshakeContext(ctx)
 }
 
 func (c *client) openSRTP(conn *dtls.Conn, server bool) {

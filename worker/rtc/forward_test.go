@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/netip"
 	"testing"
 	"time"
@@ -77,7 +75,7 @@ func newBench(tb testing.TB) *bench {
 	tb.Cleanup(func() { _ = poller.Close() })
 	sink := &sinkUDP{}
 	l := &Loop{
-		cfg: Config{}.withDefaults(), log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		cfg: Config{}.withDefaults(), log: discardLog(),
 		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
 		table: newObjectTable(), poller: poller, cname: "bench",
 	}

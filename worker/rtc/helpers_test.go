@@ -71,7 +71,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	cfg := Config{
 		Announced:   []netip.AddrPort{s.UDP4.LocalAddr(), s.UDP6.LocalAddr()},
 		Certificate: testCertificate(),
-		Log:         slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:         discardLog(),
 	}
 	if change != nil {
 		change(&cfg)
@@ -95,6 +95,8 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	})
 	return &rig{Loop: l, t: t, ctx: ctx, clock: clock}
 }
+
+func discardLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 func listenUDP(t *testing.T, network, host string) netio.UDP {
 	t.Helper()
