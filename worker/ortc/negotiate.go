@@ -13,13 +13,17 @@ import (
 // transport-wide feedback, and the header extensions that mediasoup knows for
 // audio, under its ids. Transport-wide sequence numbers are taken from producers
 // and not sent to consumers, whose bitrate nobody estimates.
+//
+// The Opus parameters become those of the answer that a client gives itself for
+// its own offer: in-band FEC is wanted from everyone, while stereo and DTX are
+// left to what the client asks for when it produces.
 func RouterRtpCapabilities() RtpCapabilities {
 	extension := func(uri string, id uint8, direction string) RtpHeaderExtension {
 		return RtpHeaderExtension{Kind: KindAudio, URI: uri, PreferredID: id, Direction: direction}
 	}
 	return RtpCapabilities{
 		Codecs: []RtpCodecCapability{{
-			Kind: KindAudio, MimeType: "audio/opus", PreferredPayloadType: 100, ClockRate: 48000, Channels: 2,
+			Kind: KindAudio, MimeType: mimeOpus, PreferredPayloadType: 100, ClockRate: 48000, Channels: 2,
 			Parameters:   Parameters{"useinbandfec": int64(1)},
 			RtcpFeedback: []RtcpFeedback{{Type: "nack"}, {Type: "transport-cc"}},
 		}},
@@ -33,7 +37,8 @@ func RouterRtpCapabilities() RtpCapabilities {
 }
 
 // ProducerRtpMapping validates a producer's parameters and maps its payload types
-// to the router's. A codec that the router lacks is an errs.ErrUnsupported.
+// to the router's. Malformed parameters are an errs.ErrInvalid, a codec that the
+// router lacks is an errs.ErrUnsupported.
 func ProducerRtpMapping(p RtpParameters, caps RtpCapabilities) ([]Mapping, error) {
 	if err := ValidateRtpParameters(p); err != nil {
 		return nil, err
@@ -41,14 +46,37 @@ func ProducerRtpMapping(p RtpParameters, caps RtpCapabilities) ([]Mapping, error
 	var mapping []Mapping
 	for i := range p.Codecs {
 		c := &p.Codecs[i]
+		if isRTX(c.MimeType) {
+			return nil, refuseRTX(p.Codecs, c)
+		}
 		matched := slices.IndexFunc(caps.Codecs, func(capability RtpCodecCapability) bool { return matches(&capability, c) })
 		if matched < 0 {
-			return nil, fmt.Errorf("codec %s, payload type %d: %w", cut(c.MimeType), c.PayloadType, errs.ErrUnsupported)
+			return nil, fmt.Errorf("codec %s, %d Hz, %d channels, payload type %d: %w",
+				cut(c.MimeType), c.ClockRate, max(c.Channels, 1), c.PayloadType, errs.ErrUnsupported)
 		}
-		mapping = append(mapping, Mapping{PayloadType: c.PayloadType, MappedPayloadType: caps.Codecs[matched].PreferredPayloadType})
+		mapped := caps.Codecs[matched].PreferredPayloadType
+		// Consumers would get one payload type with two meanings.
+		if slices.ContainsFunc(mapping, func(m Mapping) bool { return m.MappedPayloadType == mapped }) {
+			return nil, invalid("codec %s is there twice", cut(c.MimeType))
+		}
+		mapping = append(mapping, Mapping{PayloadType: c.PayloadType, MappedPayloadType: mapped})
 	}
 	return mapping, nil
 }
+
+// refuseRTX says what is wrong with a retransmission codec: routers offer none for
+// audio, whose lost packets are sent again as they were.
+func refuseRTX(codecs []RtpCodecParameters, rtx *RtpCodecParameters) error {
+	apt, ok := rtx.Parameters[parameterApt].(int64)
+	if !ok || !slices.ContainsFunc(codecs, func(c RtpCodecParameters) bool {
+		return int64(c.PayloadType) == apt && !isRTX(c.MimeType)
+	}) {
+		return invalid("codec %s, payload type %d: apt names no media codec", cut(rtx.MimeType), rtx.PayloadType)
+	}
+	return fmt.Errorf("codec %s for payload type %d: %w", cut(rtx.MimeType), apt, errs.ErrUnsupported)
+}
+
+func isRTX(mimeType string) bool { return strings.HasSuffix(strings.ToLower(mimeType), "/rtx") }
 
 // ConsumableRtpParameters are the producer's parameters in the router's numbers:
 // what consumers' parameters are derived from. The producer's codec parameters
@@ -144,9 +172,7 @@ func ConsumerRtpParameters(consumable RtpParameters, caps RtpCapabilities, ssrc 
 // does not have: transport-cc wants transport-wide sequence numbers, goog-remb
 // wants abs-send-time and yields to transport-cc.
 func reduceFeedback(p *RtpParameters) {
-	has := func(uri string) bool {
-		return slices.ContainsFunc(p.HeaderExtensions, func(e RtpHeaderExtensionParameters) bool { return e.URI == uri })
-	}
+	has := func(uri string) bool { return hasExtension(p.HeaderExtensions, uri) }
 	drop := func(types ...string) {
 		for i := range p.Codecs {
 			p.Codecs[i].RtcpFeedback = slices.DeleteFunc(p.Codecs[i].RtcpFeedback, func(fb RtcpFeedback) bool {
@@ -162,6 +188,10 @@ func reduceFeedback(p *RtpParameters) {
 	default:
 		drop("transport-cc", "goog-remb")
 	}
+}
+
+func hasExtension(extensions []RtpHeaderExtensionParameters, uri string) bool {
+	return slices.ContainsFunc(extensions, func(e RtpHeaderExtensionParameters) bool { return e.URI == uri })
 }
 
 func matchingCapability(caps RtpCapabilities, c *RtpCodecParameters) *RtpCodecCapability {

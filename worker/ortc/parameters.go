@@ -11,14 +11,22 @@ const (
 // KindAudio is the only media kind that is carried.
 const KindAudio = "audio"
 
+const (
+	kindVideo    = "video"
+	mimeOpus     = "audio/opus"
+	parameterApt = "apt" // of RTX: the payload type that is sent again (RFC 4588 section 8)
+)
+
 // Directions of a header extension, seen from the side that states them.
 const (
 	directionSendRecv = "sendrecv"
 	directionSendOnly = "sendonly"
 	directionRecvOnly = "recvonly"
+	directionInactive = "inactive"
 )
 
-// Parameters are codec-specific (fmtp) parameters. Values are string or int64.
+// Parameters are codec-specific (fmtp) parameters. A value is a string or an
+// int64; validation refuses everything else.
 type Parameters map[string]any
 
 // RtcpFeedback is one kind of RTCP feedback (RFC 4585 section 4.2).

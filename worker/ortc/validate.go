@@ -2,15 +2,15 @@ package ortc
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/dspeak/sfu/internal/errs"
 )
 
-// Bounds on what a client may send. Browsers stay far below them: Chromium
-// announces some 20 audio codecs and 10 extensions.
+// Bounds on what a client may send. Browsers stay far below them.
 const (
-	maxCodecs     = 64
+	maxCodecs     = 128 // there are not more payload types
 	maxExtensions = 64
 	maxFeedback   = 16
 	maxParameters = 32
@@ -19,7 +19,11 @@ const (
 	maxCNAME      = 255 // RFC 3550 section 6.5
 )
 
-// ValidateRtpCapabilities checks bounds and form. Faults wrap errs.ErrInvalid.
+const maxPayloadType = 127
+
+// ValidateRtpCapabilities checks bounds and form. Codecs and header extensions of
+// kinds that nobody carries here are allowed: an endpoint may say all it can do.
+// Faults wrap errs.ErrInvalid.
 func ValidateRtpCapabilities(caps RtpCapabilities) error {
 	if n := len(caps.Codecs); n > maxCodecs {
 		return invalid("%d codecs, want at most %d", n, maxCodecs)
@@ -34,31 +38,52 @@ func ValidateRtpCapabilities(caps RtpCapabilities) error {
 		}
 	}
 	for _, e := range caps.HeaderExtensions {
-		if e.Kind != "" && e.Kind != KindAudio && e.Kind != "video" {
+		if e.Kind != "" && e.Kind != KindAudio && e.Kind != kindVideo {
 			return invalid("header extension kind %q", cut(e.Kind))
 		}
 		if err := validateExtension(e.URI, e.PreferredID); err != nil {
 			return err
+		}
+		if !validDirection(e.Direction) {
+			return invalid("header extension %q: direction %q", e.URI, cut(e.Direction))
 		}
 	}
 	return nil
 }
 
 // ValidateRtpParameters checks what a producer sends: bounds, form, and that it
-// is one audio encoding. Faults wrap errs.ErrInvalid.
+// is one audio encoding whose packets can be recognised. Faults wrap
+// errs.ErrInvalid.
 func ValidateRtpParameters(p RtpParameters) error {
-	if n := len(p.Codecs); n == 0 || n > maxCodecs {
+	if err := validateCodecs(p.Codecs); err != nil {
+		return err
+	}
+	if err := validateExtensions(p.HeaderExtensions); err != nil {
+		return err
+	}
+	if n := len(p.Mid); n > maxMid {
+		return invalid("mid of %d bytes, want at most %d", n, maxMid)
+	}
+	if !isVisible(p.Mid) {
+		return invalid("mid %q holds a character that SDP does not allow", p.Mid)
+	}
+	// The cname stands in the SDP of every listener: it must not carry a line end.
+	if n := len(p.Rtcp.CNAME); n > maxCNAME {
+		return invalid("rtcp cname of %d bytes, want at most %d", n, maxCNAME)
+	}
+	if !isVisible(p.Rtcp.CNAME) {
+		return invalid("rtcp cname %q holds a character that SDP does not allow", cut(p.Rtcp.CNAME))
+	}
+	return validateEncodings(&p)
+}
+
+func validateCodecs(codecs []RtpCodecParameters) error {
+	if n := len(codecs); n == 0 || n > maxCodecs {
 		return invalid("%d codecs, want 1 to %d", n, maxCodecs)
 	}
-	if len(p.Mid) > maxMid {
-		return invalid("mid of %d bytes, want at most %d", len(p.Mid), maxMid)
-	}
-	if len(p.Rtcp.CNAME) > maxCNAME {
-		return invalid("cname of %d bytes, want at most %d", len(p.Rtcp.CNAME), maxCNAME)
-	}
-	used := map[uint8]bool{}
-	for i := range p.Codecs {
-		c := &p.Codecs[i]
+	var used [maxPayloadType + 1]bool
+	for i := range codecs {
+		c := &codecs[i]
 		if err := validateCodec(c.MimeType, c.ClockRate, c.PayloadType, c.Parameters, c.RtcpFeedback); err != nil {
 			return err
 		}
@@ -66,11 +91,17 @@ func ValidateRtpParameters(p RtpParameters) error {
 			return invalid("payload type %d is used twice", c.PayloadType)
 		}
 		used[c.PayloadType] = true
+		// With the marker bit these look like RTCP on the same port (RFC 5761 section 4).
+		if c.PayloadType >= 64 && c.PayloadType <= 95 {
+			return invalid("payload type %d cannot be told from RTCP", c.PayloadType)
+		}
+		if strings.EqualFold(c.MimeType, mimeOpus) {
+			if err := validateOpus(c.Parameters); err != nil {
+				return err
+			}
+		}
 	}
-	if err := validateExtensions(p.HeaderExtensions); err != nil {
-		return err
-	}
-	return validateEncodings(&p)
+	return nil
 }
 
 func validateExtensions(extensions []RtpHeaderExtensionParameters) error {
@@ -87,10 +118,13 @@ func validateExtensions(extensions []RtpHeaderExtensionParameters) error {
 			return invalid("header extension id %d is used twice", e.ID)
 		}
 		if uris[e.URI] {
-			return invalid("header extension %s is there twice", cut(e.URI))
+			return invalid("header extension %q is there twice", e.URI)
 		}
 		if e.Encrypt {
-			return invalid("header extension %s is encrypted, which is not supported", cut(e.URI))
+			return invalid("header extension %q is encrypted, which is not supported", e.URI)
+		}
+		if err := validateParameters(e.Parameters); err != nil {
+			return fmt.Errorf("header extension %q: %w", e.URI, err)
 		}
 		ids[e.ID], uris[e.URI] = true, true
 	}
@@ -103,66 +137,140 @@ func validateEncodings(p *RtpParameters) error {
 		return invalid("%d encodings, want one", n)
 	}
 	e := p.Encodings[0]
-	switch {
-	case len(e.RID) > maxMid:
-		return invalid("rid of %d bytes, want at most %d", len(e.RID), maxMid)
-	case e.SSRC == 0 && p.Mid == "":
+	if len(e.RID) > maxMid || !isVisible(e.RID) {
+		return invalid("rid %q", cut(e.RID))
+	}
+	if e.SSRC == 0 && p.Mid == "" {
 		return invalid("neither ssrc nor mid is given")
 	}
-	return nil
+	if e.SSRC == 0 && !hasExtension(p.HeaderExtensions, URIMid) {
+		return invalid("neither an ssrc nor the mid header extension is given")
+	}
+	if e.CodecPayloadType == 0 {
+		return nil
+	}
+	for i := range p.Codecs {
+		if p.Codecs[i].PayloadType == e.CodecPayloadType {
+			return nil
+		}
+	}
+	return invalid("no codec has the encoding's payload type %d", e.CodecPayloadType)
 }
 
 func validateCodec(mimeType string, clockRate uint32, payloadType uint8, params Parameters, feedback []RtcpFeedback) error {
 	kind, name, ok := strings.Cut(strings.ToLower(mimeType), "/")
-	if !ok || name == "" || (kind != KindAudio && kind != "video") || len(mimeType) > maxText {
+	if !ok || name == "" || (kind != KindAudio && kind != kindVideo) || len(mimeType) > maxText || !isVisible(mimeType) {
 		return invalid("codec mime type %q", cut(mimeType))
 	}
 	if clockRate == 0 {
 		return invalid("codec %s: clock rate missing", cut(mimeType))
 	}
-	if payloadType > 127 {
-		return invalid("codec %s: payload type %d, want at most 127", cut(mimeType), payloadType)
+	if payloadType > maxPayloadType {
+		return invalid("codec %s: payload type %d, want at most %d", cut(mimeType), payloadType, maxPayloadType)
 	}
-	if n := len(feedback); n > maxFeedback {
-		return invalid("codec %s: %d rtcp feedback kinds, want at most %d", cut(mimeType), n, maxFeedback)
+	if err := validateFeedback(feedback); err != nil {
+		return fmt.Errorf("codec %s: %w", cut(mimeType), err)
 	}
-	for _, fb := range feedback {
-		if fb.Type == "" || len(fb.Type) > maxText || len(fb.Parameter) > maxText {
-			return invalid("codec %s: rtcp feedback %q", cut(mimeType), cut(fb.Type))
-		}
+	if err := validateParameters(params); err != nil {
+		return fmt.Errorf("codec %s: %w", cut(mimeType), err)
 	}
-	return validateParameters(mimeType, params)
+	return nil
 }
 
-func validateParameters(mimeType string, params Parameters) error {
-	if n := len(params); n > maxParameters {
-		return invalid("codec %s: %d parameters, want at most %d", cut(mimeType), n, maxParameters)
+func validateFeedback(feedback []RtcpFeedback) error {
+	if n := len(feedback); n > maxFeedback {
+		return invalid("%d rtcp feedback kinds, want at most %d", n, maxFeedback)
 	}
-	for key, value := range params {
+	for _, fb := range feedback {
+		if fb.Type == "" || len(fb.Type) > maxText || len(fb.Parameter) > maxText || !isPrintable(fb.Type+fb.Parameter) {
+			return invalid("rtcp feedback %q %q", cut(fb.Type), cut(fb.Parameter))
+		}
+	}
+	return nil
+}
+
+// validateParameters wants what can stand in an fmtp line of SDP: clients put
+// consumers' parameters there as they are, so that a line end or a semicolon in
+// a producer's would reach into the sessions of its listeners.
+func validateParameters(params Parameters) error {
+	if n := len(params); n > maxParameters {
+		return invalid("%d parameters, want at most %d", n, maxParameters)
+	}
+	for name, value := range params {
+		if name == "" || len(name) > maxText || !isVisible(name) || strings.ContainsAny(name, ";=") {
+			return invalid("parameter name %q", cut(name))
+		}
 		switch v := value.(type) {
 		case int64:
 		case string:
 			if len(v) > maxText {
-				return invalid("codec %s: parameter %s of %d bytes", cut(mimeType), cut(key), len(v))
+				return invalid("parameter %q of %d bytes, want at most %d", cut(name), len(v), maxText)
+			}
+			if !isPrintable(v) || strings.Contains(v, ";") {
+				return invalid("parameter %q holds a character that SDP does not allow", cut(name))
+			}
+			if name == parameterApt {
+				return invalid("parameter apt is not a number")
 			}
 		default:
-			return invalid("codec %s: parameter %s is neither a number nor a text", cut(mimeType), cut(key))
-		}
-		if key == "" || len(key) > maxText {
-			return invalid("codec %s: parameter name %q", cut(mimeType), cut(key))
+			return invalid("parameter %q is neither an integer nor a text", cut(name))
 		}
 	}
 	return nil
 }
 
-func validateExtension(uri string, id uint8) error {
-	if uri == "" || len(uri) > maxText {
-		return invalid("header extension uri %q", cut(uri))
-	}
-	if id == 0 || id == 15 { // 0 is padding, 15 is reserved in the one-byte form (RFC 8285)
-		return invalid("header extension %s: id %d", uri, id)
+// validateOpus wants numbers where RFC 7587 section 6.1 has numbers. Unknown
+// parameters stay: receivers ignore them.
+func validateOpus(params Parameters) error {
+	for _, name := range []string{
+		"cbr", "maxaveragebitrate", "maxplaybackrate", "maxptime", "minptime", "ptime",
+		"sprop-maxcapturerate", "sprop-stereo", "stereo", "usedtx", "useinbandfec",
+	} {
+		switch v := params[name].(type) {
+		case int64:
+			if v < 0 || v > 1<<31-1 {
+				return invalid("opus parameter %s is %d", name, v)
+			}
+		case string:
+			if _, err := strconv.ParseUint(v, 10, 31); err != nil {
+				return invalid("opus parameter %s is %q, want a number", name, cut(v))
+			}
+		}
 	}
 	return nil
+}
+
+// validateExtension takes ids of both forms: 1 to 14 of the one-byte form, up to
+// 255 of the two-byte form. 0 is padding (RFC 8285 section 4.2).
+func validateExtension(uri string, id uint8) error {
+	if uri == "" || len(uri) > maxText || !isVisible(uri) {
+		return invalid("header extension uri %q", cut(uri))
+	}
+	if id == 0 {
+		return invalid("header extension %q: id missing", uri)
+	}
+	return nil
+}
+
+func validDirection(direction string) bool {
+	switch direction {
+	case "", directionSendRecv, directionSendOnly, directionRecvOnly, directionInactive:
+		return true
+	}
+	return false
+}
+
+// isVisible reports whether s is ASCII without blanks and control characters.
+func isVisible(s string) bool { return isPrintable(s) && !strings.Contains(s, " ") }
+
+// isPrintable reports whether s is ASCII without control characters.
+func isPrintable(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func invalid(format string, args ...any) error {
