@@ -31,10 +31,10 @@ type Pool struct {
 	cfg Config
 
 	mu      sync.Mutex
-	closed  bool         // guarded by mu
-	live    int          // handshakes that are not over; guarded by mu
-	running int          // worker goroutines; guarded by mu
-	waiting []*Handshake // in order of their start; guarded by mu
+	closed  bool                    // guarded by mu
+	live    int                     // handshakes that are not over; guarded by mu
+	running int                     // worker goroutines; guarded by mu
+	waiting []*Handshake            // in order of their start; guarded by mu
 	active  map[*Handshake]struct{} // running ones; guarded by mu
 
 	workers sync.WaitGroup

@@ -4,7 +4,8 @@ import "encoding/binary"
 
 // Content types and sizes of the DTLS record layer (RFC 6347 section 4.1).
 const (
-	recordHeader = 13
+	recordHeader   = 13
+	fragmentHeader = 12 // of a handshake fragment (RFC 6347 section 4.2.2)
 
 	typeChangeCipherSpec = 20
 	typeAlert            = 21

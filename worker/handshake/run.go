@@ -65,7 +65,7 @@ func (p *Pool) open(
 		// Certificates are self-signed: the fingerprint from the signaling counts.
 		dtls.WithInsecureSkipVerify(true),
 		dtls.WithVerifyPeerCertificate(check),
-		dtls.WithMTU(p.cfg.MTU),
+		dtls.WithMTU(p.cfg.MTU - recordHeader - fragmentHeader), // the library counts payload
 		dtls.WithFlightInterval(p.cfg.FlightInterval),
 		dtls.WithLoggerFactory(silent()),
 	}
