@@ -156,11 +156,9 @@ func fromRtpCapabilities(in ortc.RtpCapabilities) *workerv1.RtpCapabilities {
 }
 
 func toRtpParameters(in *workerv1.RtpParameters) (ortc.RtpParameters, error) {
-	out := ortc.RtpParameters{
-		Mid: in.GetMid(),
-		Rtcp: ortc.RtcpParameters{
-			CNAME: in.GetRtcp().GetCname(), ReducedSize: in.GetRtcp().ReducedSize, Mux: in.GetRtcp().Mux,
-		},
+	out := ortc.RtpParameters{Mid: in.GetMid()}
+	if rtcp := in.GetRtcp(); rtcp != nil { // mediasoup's clients may leave it out
+		out.Rtcp = ortc.RtcpParameters{CNAME: rtcp.GetCname(), ReducedSize: rtcp.ReducedSize, Mux: rtcp.Mux}
 	}
 	if err := bounded(len(in.GetCodecs()), len(in.GetHeaderExtensions()), len(in.GetEncodings())); err != nil {
 		return out, err
