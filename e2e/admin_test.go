@@ -1,0 +1,38 @@
+package e2e
+
+import (
+	"path/filepath"
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
+)
+
+// admin is a client of the supervisor's service for operators.
+func (s *server) admin(t *testing.T) adminv1.AdminServiceClient {
+	t.Helper()
+	conn, err := grpc.NewClient("unix:"+filepath.Join(s.runDir, "supervisor.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return adminv1.NewAdminServiceClient(conn)
+}
+
+// busy is the worker that serves somebody.
+func (s *server) busy(t *testing.T) *adminv1.Worker {
+	t.Helper()
+	got, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, worker := range got.GetWorkers() {
+		if worker.GetTransports() > 0 {
+			return worker
+		}
+	}
+	t.Fatalf("no worker has a transport: %v", got)
+	return nil
+}
