@@ -139,6 +139,7 @@ func TestClosingCascades(t *testing.T) {
 		producer, second ident.ProducerID
 	}
 	build := func(t *testing.T) *world {
+		t.Helper()
 		r := newRig(t, nil)
 		w := &world{r: r, router: r.router()}
 		w.a, w.b, w.c = r.newClient(w.router), r.newClient(w.router), r.newClient(w.router)

@@ -36,7 +36,7 @@ type Config struct {
 	// HandshakeConcurrency bounds the handshakes that run at once. Default: that of
 	// package handshake.
 	HandshakeConcurrency int
-	// BatchLimit is the number of datagrams read at once, 1 to 64. Default 32: what
+	// BatchLimit is the number of datagrams read at once, 1 to 32. Default 32: what
 	// a killed process had read is lost.
 	BatchLimit int
 	// MaxWait is the longest time that packets wait for others to the same
@@ -72,7 +72,7 @@ const (
 	defaultUnconnectedTimeout = 60 * time.Second
 	defaultHandshakeTimeout   = 15 * time.Second
 	defaultBatchLimit         = 32
-	maxBatchLimit             = 64
+	maxBatchLimit             = netio.MaxReceive
 	defaultMaxWait            = 2 * time.Millisecond
 	maxMaxWait                = 20 * time.Millisecond
 	defaultSendRingBytes      = 8 << 20
@@ -125,11 +125,9 @@ func (c Config) validate(s Sockets) error {
 	if c.SendRingBytes < minSendRingBytes || c.SendRingBytes > maxSendRingBytes {
 		fault("send ring of %d bytes, want %d to %d", c.SendRingBytes, minSendRingBytes, maxSendRingBytes)
 	}
+	faults = append(faults, s.validate())
 	if c.ConsentTimeout < 0 || c.UnconnectedTimeout < 0 || c.HandshakeTimeout < 0 {
 		fault("negative timeout")
-	}
-	if s.UDP4 == nil && s.UDP6 == nil && s.TCP4 == nil && s.TCP6 == nil {
-		fault("no media socket")
 	}
 	for _, a := range c.Announced {
 		if !a.IsValid() || a.Port() == 0 {
@@ -137,4 +135,11 @@ func (c Config) validate(s Sockets) error {
 		}
 	}
 	return errors.Join(faults...)
+}
+
+func (s Sockets) validate() error {
+	if s.UDP4 == nil && s.UDP6 == nil && s.TCP4 == nil && s.TCP6 == nil {
+		return fmt.Errorf("no media socket: %w", errs.ErrInvalid)
+	}
+	return nil
 }

@@ -140,10 +140,10 @@ func (c *consumer) newFanout() (fanout, error) {
 	}
 	copy(f.template[:], header)
 	f.payloadType = fields.PayloadType
-	f.headerLen = uint8(layout.Size)          //nolint:gosec // at most templateSize
-	f.absSendTime = uint8(layout.AbsSendTime) //nolint:gosec // below layout.Size
-	f.levelElement = uint8(layout.AudioLevel) //nolint:gosec // below layout.Size
-	f.levelLen = uint8(layout.AudioLevelSize) //nolint:gosec // below layout.Size
+	f.headerLen = uint8(layout.Size)
+	f.absSendTime = uint8(layout.AbsSendTime)
+	f.levelElement = uint8(layout.AudioLevel)
+	f.levelLen = uint8(layout.AudioLevelSize)
 	return f, nil
 }
 

@@ -20,8 +20,7 @@ const (
 	lastFlightFor = 30 * time.Second
 	// lastFlightEvery bounds how often.
 	lastFlightEvery = 100 * time.Millisecond
-	// alertEvery bounds how often a transport's alerts are checked: one check costs
-	// as much as forwarding hundreds of packets.
+	// alertEvery bounds how often a transport's alerts are checked.
 	alertEvery = 250 * time.Millisecond
 
 	// DTLS record content type (RFC 6347 section 4.1).
@@ -199,12 +198,17 @@ func (l *Loop) onRecord(t *transport, b []byte) {
 		return
 	}
 	d.alerted = l.now
-	closed, err := handshake.ParseAlert(d.serialised, b)
-	if err != nil || !closed {
-		t.count.discarded++
-		return
+	job := alertCheck{state: d.serialised, datagram: slices.Clone(b)}
+	job.closed = func() {
+		l.mail.post(func() {
+			if !t.closed {
+				l.giveUp(t, ReasonDtlsClosed)
+			}
+		})
 	}
-	l.giveUp(t, ReasonDtlsClosed)
+	if !l.alerts.offer(job) {
+		t.count.discarded++
+	}
 }
 
 // onHandshakeDone takes the outcome of a handshake over.

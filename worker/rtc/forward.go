@@ -111,10 +111,10 @@ func (l *Loop) forwardTo(f *fanout, in *incoming, out uint64, sendTime uint32) {
 	if in.marker {
 		b[1] |= 0x80
 	}
-	binary.BigEndian.PutUint16(b[2:], uint16(out)) //nolint:gosec // the low half goes on the wire
+	binary.BigEndian.PutUint16(b[2:], uint16(out))
 	binary.BigEndian.PutUint32(b[4:], in.time)
 	if o := int(f.absSendTime); o != 0 {
-		b[o], b[o+1], b[o+2] = byte(sendTime>>16), byte(sendTime>>8), byte(sendTime) //nolint:gosec // 24 bits
+		b[o], b[o+1], b[o+2] = byte(sendTime>>16), byte(sendTime>>8), byte(sendTime)
 	}
 	if o := int(f.levelElement); o != 0 {
 		if in.hasLevel {

@@ -3,7 +3,6 @@ package rtc
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -96,7 +95,7 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	return &rig{Loop: l, t: t, ctx: ctx, clock: clock}
 }
 
-func discardLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func listenUDP(t *testing.T, network, host string) netio.UDP {
 	t.Helper()

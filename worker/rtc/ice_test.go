@@ -44,7 +44,8 @@ func TestCheckIsAnsweredAfterRFC8445(t *testing.T) {
 		{"client claims to be controlled", password, []pionstun.Setter{controlled}, 487},
 		{
 			"unknown attribute that must be understood", password,
-			[]pionstun.Setter{controlling, pionstun.RawAttribute{Type: 0x7777, Value: []byte{1, 2, 3, 4}}}, 420,
+			[]pionstun.Setter{controlling, pionstun.RawAttribute{Type: 0x7777, Value: []byte{1, 2, 3, 4}}},
+			420,
 		},
 		{"valid", password, []pionstun.Setter{controlling}, 0},
 	} {
@@ -254,9 +255,9 @@ func TestTCPConnections(t *testing.T) {
 	t.Run("nonsense is closed or ignored, others live on", func(t *testing.T) {
 		r := newRig(t, nil)
 		c := r.newClient(r.router())
-		bad := dialTCP(t, c.addr("tcp", true)).(tcpLink)
+		bad := dialTCP(t, c.addr("tcp", true))
 		defer bad.close()
-		_, _ = bad.conn.Write(bytes.Repeat([]byte{0xff}, 70000))
+		bad.send(bytes.Repeat([]byte{0xff}, 65535))
 		good := c.addLink(dialTCP(t, c.addr("tcp", true)))
 		c.check(good, useCandidate)
 		if c.dump().Tuple.Protocol != "tcp" {

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/netio"
 )
@@ -41,6 +43,7 @@ type Loop struct {
 
 	poller    *netio.Poller
 	pool      *handshake.Pool
+	alerts    alertChecker
 	udp       []*udpPort
 	listeners []*netio.TCPListener
 	peers     []*tcpPeer // every open TCP connection
@@ -51,7 +54,6 @@ type Loop struct {
 	now       instant   // of this turn
 	wall      int64     // Unix ns of this turn
 	base      time.Time // instant 0
-	turns     int
 	count     loopCounters
 	logged    loopCounters // as of the last drop line
 	scratch   scratch
@@ -105,6 +107,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		cname:  rand.Text(),
 		clock:  time.Now,
 		table:  newObjectTable(),
+		alerts: newAlertChecker(),
 		pace:   pacer{maxWait: cfg.MaxWait},
 	}
 	for _, f := range prints {
@@ -149,19 +152,26 @@ func (l *Loop) addSockets(s Sockets) error {
 	return nil
 }
 
-// Run turns the loop until ctx ends, on a locked thread, and returns after
-// everything is closed, the sockets too. The only error is a broken poller. It
-// may be called once.
+// Run turns the loop until ctx ends, on a locked thread of raised priority, and
+// returns after everything is closed, the sockets too. The only error is a broken
+// poller. It may be called once, on a goroutine of its own: the thread ends with it.
 func (l *Loop) Run(ctx context.Context) error {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	runtime.LockOSThread() // for good: no other goroutine shall inherit the priority
+	if err := raisePriority(); err != nil {
+		l.log.Info("media loop runs at normal priority", obs.Err(err))
+	}
 	stop := context.AfterFunc(ctx, l.mail.nudge)
+	var checker sync.WaitGroup
+	checker.Go(l.alerts.run)
 	var err error
 	for ctx.Err() == nil && err == nil {
 		err = l.turn()
 	}
 	stop()
-	return errors.Join(err, l.shutdown())
+	err = errors.Join(err, l.shutdown())
+	l.alerts.close()
+	checker.Wait()
+	return errors.Join(err, l.poller.Close())
 }
 
 // LastTurn is when the loop last turned. It turns at least every 100 ms. Any goroutine.
@@ -169,10 +179,10 @@ func (l *Loop) LastTurn() time.Time { return time.Unix(0, l.beat.Load()) }
 
 // turn waits once and handles what came.
 func (l *Loop) turn() error {
-	began := l.now
+	began, idle := l.now, instant(l.clock().Sub(l.base))
 	ready, err := l.poller.Wait(l.waitTime())
 	l.readClock()
-	woke := l.now
+	l.pace.turn(time.Duration(l.now-began), time.Duration(l.now-idle))
 	if err != nil {
 		return fmt.Errorf("media loop wait: %w", err)
 	}
@@ -190,8 +200,6 @@ func (l *Loop) turn() error {
 	l.timers.moreCalls = l.mail.run(callsPerTurn)
 	l.runTimers()
 	l.flushIfDue()
-	l.turns++
-	l.pace.turn(time.Duration(l.now-began), time.Duration(woke-began))
 	return nil
 }
 
@@ -237,7 +245,7 @@ func (l *Loop) shutdown() error {
 		errList = append(errList, port.sock.Close())
 	}
 	close(l.events)
-	return errors.Join(append(errList, l.poller.Close())...)
+	return errors.Join(errList...)
 }
 
 // objectTable finds every object by its name, and transports by what packets say.

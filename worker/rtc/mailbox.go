@@ -76,26 +76,22 @@ func (m *mailbox) do(ctx context.Context, fn func()) error {
 	return nil
 }
 
-// post runs fn on the loop some time later. It waits for room; false: the loop
-// has ended and fn will not run.
-func (m *mailbox) post(fn func()) bool {
+// post runs fn on the loop some time later, unless the loop ends first. It waits
+// for room.
+func (m *mailbox) post(fn func()) {
 	select {
 	case m.posts <- fn:
 		m.nudge()
-		return true
 	case <-m.dead:
-		return false
 	}
 }
 
-// offer is post without waiting; false also when there is no room.
-func (m *mailbox) offer(fn func()) bool {
+// offer is post without waiting: without room, fn never runs.
+func (m *mailbox) offer(fn func()) {
 	select {
 	case m.posts <- fn:
 		m.nudge()
-		return true
 	default:
-		return false
 	}
 }
 

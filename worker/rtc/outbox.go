@@ -88,7 +88,7 @@ func (l *Loop) push(t *transport, ref packetRef, size int) {
 	p.refs[p.n] = ref
 	p.n++
 	t.count.sent++
-	t.count.bytesSent += uint64(size) //nolint:gosec // a packet's size
+	t.count.bytesSent += uint64(size)
 	if l.out.due == 0 {
 		l.out.due = l.now + instant(l.pace.wait())
 	}
@@ -216,8 +216,8 @@ func (l *Loop) collectTCP(t *transport, peer *tcpPeer, refs []packetRef) {
 }
 
 func (l *Loop) countDropped(t *transport, n int) {
-	t.count.dropped += uint64(n) //nolint:gosec // a small count
-	l.count.dropped += uint64(n) //nolint:gosec // as above
+	t.count.dropped += uint64(n)
+	l.count.dropped += uint64(n)
 }
 
 // add appends one send.

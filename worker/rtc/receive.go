@@ -25,7 +25,7 @@ type tupleKey struct {
 }
 
 func (s *source) key() tupleKey {
-	return tupleKey{addr: s.addr.Addr().As16(), port: s.addr.Port(), sock: uint16(s.port.index)} //nolint:gosec // 0 to 31
+	return tupleKey{addr: s.addr.Addr().As16(), port: s.addr.Port(), sock: uint16(s.port.index)}
 }
 
 // claim says whose remote address it is. When a second transport proves that it

@@ -104,7 +104,7 @@ func (l *Loop) onNack(t *transport, pkt rtp.RTCPPacket) {
 		for following != 0 {
 			bit := bits.TrailingZeros16(following)
 			following &^= 1 << bit
-			l.resendTo(c, seq+uint16(bit)+1) //nolint:gosec // bit is below 16
+			l.resendTo(c, seq+uint16(bit)+1)
 		}
 	}
 }

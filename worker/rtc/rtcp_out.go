@@ -102,7 +102,7 @@ func (l *Loop) receiverReport(t *transport) []byte {
 		rep := s.reception.Report(s.ssrc)
 		if s.report.at != 0 {
 			rep.LastSenderReport = rtp.Middle32(s.report.ntp)
-			rep.Delay = uint32((l.now - s.report.at) * 65536 / instant(time.Second)) //nolint:gosec // wraps after 18 hours, like the field
+			rep.Delay = uint32((l.now - s.report.at) * 65536 / instant(time.Second))
 		}
 		l.scratch.reports[n] = rep
 		n++
@@ -121,7 +121,7 @@ func (l *Loop) senderInfo(c *consumer, f *fanout) rtp.SenderInfo {
 	clock := c.producer.clockRate
 	info := rtp.SenderInfo{
 		SSRC: c.ssrc, NTP: rtp.NTP(l.steadyWall(l.now)),
-		Packets: uint32(f.packets), Octets: uint32(f.bytes), //nolint:gosec // the fields wrap
+		Packets: uint32(f.packets), Octets: uint32(f.bytes),
 		Timestamp: f.lastTime + mediaTime(l.now, clock) - mediaTime(f.lastSent, clock),
 	}
 	if r := &c.producer.stream.report; r.at != 0 {

@@ -7,8 +7,6 @@ type sendRing struct {
 	buf  []byte
 	mask uint64
 	head uint64 // next position to write
-	// pinned is the oldest position that a waiting send still refers to.
-	pinned uint64
 }
 
 // packetRef names a packet in the ring: position and length in one word. Zero
@@ -23,26 +21,26 @@ func newSendRing(size int) *sendRing {
 		n <<= 1
 	}
 	// Position 0 is never given out, so that the zero packetRef is free.
-	return &sendRing{buf: make([]byte, n), mask: uint64(n - 1), head: 16} //nolint:gosec // n is positive
+	return &sendRing{buf: make([]byte, n), mask: uint64(n - 1), head: 16}
 }
 
 // reserve returns room for a packet of at most n bytes, which stays reserved only
 // until the next call; commit keeps it. n is below 4096.
 func (r *sendRing) reserve(n int) []byte {
 	start := r.head & r.mask
-	if start+uint64(n) > uint64(len(r.buf)) { //nolint:gosec // n is small and positive
+	if start+uint64(n) > uint64(len(r.buf)) {
 		r.head += uint64(len(r.buf)) - start
 		start = 0
 	}
-	return r.buf[start : start+uint64(n) : start+uint64(n)] //nolint:gosec // as above
+	return r.buf[start : start+uint64(n) : start+uint64(n)]
 }
 
 // commit keeps the first n bytes of what reserve returned and names them.
 func (r *sendRing) commit(n int) packetRef {
-	ref := packetRef(r.head<<refLenBits | uint64(n)) //nolint:gosec // n is small and positive
+	ref := packetRef(r.head<<refLenBits | uint64(n))
 	// Packets start at multiples of 16: a packet never shares its first vector
 	// register's worth of bytes with another.
-	r.head += uint64(n+15) &^ 15 //nolint:gosec // as above
+	r.head += uint64(n+15) &^ 15
 	return ref
 }
 

@@ -22,14 +22,14 @@ func newSeqMap(first uint16) seqMap { return seqMap{last: uint64(first) - 1} }
 // outgoing maps an incoming number and says whether the packet may go out.
 func (m *seqMap) outgoing(in uint64) (out uint64, ok bool) {
 	if !m.synced {
-		m.offset = int64(m.last+1) - int64(in) //nolint:gosec // both are below 2^48 (RFC 3711 section 3.3.1)
+		m.offset = int64(m.last+1) - int64(in)
 		m.from = in
 		m.synced = true
 	}
 	if in < m.from {
 		return 0, false
 	}
-	out = uint64(int64(in) + m.offset) //nolint:gosec // at least last+1 at the time of the sync, hence positive
+	out = uint64(int64(in) + m.offset)
 	if out > m.last {
 		m.last = out
 	}
@@ -42,8 +42,8 @@ func (m *seqMap) interrupt() { m.synced = false }
 // estimateIndex returns the extended sequence number nearest to the highest seen
 // so far (RFC 3711 section 3.3.1 and appendix A). It never goes below zero.
 func estimateIndex(highest uint64, seq uint16) uint64 {
-	diff := int64(int16(seq - uint16(highest))) //nolint:gosec // wrapping is the point
-	index := int64(highest) + diff              //nolint:gosec // below 2^48
+	diff := int64(int16(seq - uint16(highest)))
+	index := int64(highest) + diff
 	if index < 0 {
 		return uint64(seq)
 	}

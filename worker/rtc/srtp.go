@@ -3,6 +3,7 @@ package rtc
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	pionrtp "github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
@@ -86,7 +87,7 @@ func (s *srtpState) profileName() string {
 // in place, under the extended sequence number index. The caller never uses an
 // index twice.
 func (s *srtpState) protect(b []byte, ssrc uint32, index uint64) ([]byte, error) {
-	s.out.SetROC(ssrc, uint32(index>>16)) //nolint:gosec // indexes are below 2^48
+	s.out.SetROC(ssrc, uint32(index>>16))
 	return s.out.EncryptRTP(b, b, &s.header)
 }
 
@@ -95,7 +96,7 @@ func (s *srtpState) protect(b []byte, ssrc uint32, index uint64) ([]byte, error)
 // memory only after it proved authentic.
 func (s *srtpState) unprotect(b []byte, ssrc uint32, index uint64, known bool) ([]byte, error) {
 	if known {
-		s.in.SetROC(ssrc, uint32(index>>16)) //nolint:gosec // as above
+		s.in.SetROC(ssrc, uint32(index>>16))
 	}
 	return s.in.DecryptRTP(b, b, &s.header)
 }
@@ -133,12 +134,7 @@ func (s *srtpState) unprotectRTCP(b []byte) ([]byte, error) {
 }
 
 func (s *srtpState) knowsRTCPSource(ssrc uint32) bool {
-	for _, known := range s.rtcpSources {
-		if known == ssrc {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.rtcpSources, ssrc)
 }
 
 // claims says whether an SRTCP packet names a source that is known here.

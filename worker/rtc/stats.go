@@ -111,7 +111,7 @@ func (l *Loop) ageMs(at instant) *uint32 {
 	if at == 0 {
 		return nil
 	}
-	return new(uint32(max(0, l.now-at) / instant(time.Millisecond))) //nolint:gosec // 49 days fit
+	return new(uint32(max(0, l.now-at) / instant(time.Millisecond)))
 }
 
 func (l *Loop) usage() Usage {

@@ -57,7 +57,7 @@ func (p *producer) receive(l *Loop, h *rtp.Header, index uint64, payloadBytes in
 	s.lastSeen = at
 	s.reception.Update(h.SequenceNumber, h.Timestamp, mediaTime(at, p.clockRate))
 	p.packets++
-	p.bytes += uint64(payloadBytes) //nolint:gosec // a packet's size
+	p.bytes += uint64(payloadBytes)
 	if v := p.levelOf(h); v != nil {
 		s.level.add(v[0])
 	}
@@ -77,8 +77,8 @@ func (p *producer) levelOf(h *rtp.Header) []byte {
 
 // mediaTime converts a loop time to units of a media clock; it wraps.
 func mediaTime(at instant, clockRate uint32) uint32 {
-	us := uint64(at) / 1000                             //nolint:gosec // instants are positive
-	return uint32(us * (uint64(clockRate) / 100) / 1e4) //nolint:gosec // wrapping is the point
+	us := uint64(at) / 1000
+	return uint32(us * (uint64(clockRate) / 100) / 1e4)
 }
 
 // levelMeter smooths RFC 6464 levels.

@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -77,8 +78,8 @@ const unownedPeerFor = 10 * time.Second
 
 // sweepPeers closes connections that nobody owns and those that fell silent.
 func (l *Loop) sweepPeers() {
-	for i := len(l.peers) - 1; i >= 0; i-- {
-		peer := l.peers[i]
+	// From the back: closing one moves the last into its place.
+	for _, peer := range slices.Backward(l.peers) {
 		silent := l.now - instant(peer.conn.LastActive())
 		if peer.transport == nil && l.now-peer.since >= instant(unownedPeerFor) || silent >= instant(l.cfg.ConsentTimeout) {
 			l.closePeer(peer)

@@ -137,7 +137,7 @@ func newCandidate(addr netip.Addr, port uint16, protocol string, rank int) IceCa
 		hostPreference = 126 // RFC 8445 section 5.1.2.2
 		component      = 1   // RTP and RTCP share it
 	)
-	local := uint32(65535 - rank) //nolint:gosec // rank is below maxAnnounced
+	local := uint32(65535 - rank)
 	c := IceCandidate{
 		Foundation: protocol + strconv.Itoa(rank),
 		IP:         addr.String(), Address: addr.String(),

@@ -1,0 +1,19 @@
+package rtc
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// loopNice is the niceness of the loop's thread: before the process's own control
+// side and other services, behind what the system needs.
+const loopNice = -10
+
+// raisePriority lets the calling thread run before others. It needs CAP_SYS_NICE.
+func raisePriority() error {
+	if err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), loopNice); err != nil {
+		return fmt.Errorf("set niceness %d: %w", loopNice, err)
+	}
+	return nil
+}

@@ -1,0 +1,6 @@
+//go:build !linux
+
+package rtc
+
+// raisePriority does nothing: only Linux has priorities of single threads.
+func raisePriority() error { return nil }
