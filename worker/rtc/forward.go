@@ -44,6 +44,7 @@ type incoming struct {
 	level    byte // RFC 6464 byte as received
 	hasLevel bool
 	payload  []byte
+	padding  int // bytes to add, so that packets to one destination are of one size
 }
 
 // onRTP authenticates a packet and forwards it.
@@ -82,6 +83,7 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 	if v := p.levelOf(h); v != nil {
 		in.level, in.hasLevel = v[0], true
 	}
+	in.padding = l.out.padding(len(payload))
 	l.forward(p, &in)
 }
 
@@ -104,7 +106,7 @@ func (l *Loop) forward(p *producer, in *incoming) {
 // forwardTo builds, protects and queues one copy under the extended sequence
 // number out.
 func (l *Loop) forwardTo(f *fanout, in *incoming, out uint64, sendTime uint32) {
-	size := int(f.headerLen) + len(in.payload)
+	size := int(f.headerLen) + len(in.payload) + in.padding
 	b := l.slot(size + maxTag)
 	copy(b, f.template[:f.headerLen])
 	b[1] = f.payloadType
@@ -124,6 +126,11 @@ func (l *Loop) forwardTo(f *fanout, in *incoming, out uint64, sendTime uint32) {
 		}
 	}
 	copy(b[f.headerLen:], in.payload)
+	if in.padding > 0 { // RFC 3550 section 5.1
+		b[0] |= 0x20
+		clear(b[size-in.padding : size])
+		b[size-1] = byte(in.padding)
+	}
 	protected, err := f.transport.srtp.protect(b[:size], f.ssrc, out)
 	if err != nil {
 		l.countDropped(f.transport, 1)

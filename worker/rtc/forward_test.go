@@ -394,6 +394,49 @@ func TestPacketsOfOneDestinationLeaveTogether(t *testing.T) {
 	}
 }
 
+// TestPaddedPacketsShareASend: payloads of different sizes, padded under load, leave
+// in one send and arrive as they were.
+func TestPaddedPacketsShareASend(t *testing.T) {
+	b := newBench(t)
+	b.sink.keep = true
+	b.out.padTo = padQuantum
+	listener := b.connected(handshake.AEADAES128GCM)
+	want := map[uint32][]byte{}
+	for i := range 3 {
+		s := b.connected(handshake.AEADAES128GCM)
+		ssrc := uint32(100 + i)
+		c := b.consume(listener, b.produce(s, ssrc))
+		p := voice(ssrc, 1)
+		p.Payload = bytes.Repeat([]byte{byte(i + 1)}, 70+i*11)
+		want[c.ssrc] = p.Payload
+		b.arrive(s, p)
+	}
+	b.flush()
+	if len(b.sink.kept) != 1 {
+		t.Fatalf("%d sends for 3 padded packets", len(b.sink.kept))
+	}
+	for _, p := range b.sentTo(listener) {
+		if !bytes.Equal(p.Payload, want[p.SSRC]) {
+			t.Fatalf("payload of %d changed", p.SSRC)
+		}
+	}
+}
+
+// TestLargerPacketsFirst: any two packets share a send.
+func TestLargerPacketsFirst(t *testing.T) {
+	refs := []packetRef{1<<refLenBits | 100, 2<<refLenBits | 120, 3<<refLenBits | 100, 4<<refLenBits | 120}
+	sortBySize(refs)
+	want := []packetRef{2<<refLenBits | 120, 4<<refLenBits | 120, 1<<refLenBits | 100, 3<<refLenBits | 100}
+	for i := range refs {
+		if refs[i] != want[i] {
+			t.Fatalf("order %v", refs)
+		}
+	}
+	if n := segmentRun(refs, netio.MaxPackets); n != 3 {
+		t.Fatalf("%d packets share the first send, want 3", n)
+	}
+}
+
 func TestFullSocket(t *testing.T) {
 	b := newBench(t)
 	b.sink.keep = true
@@ -467,41 +510,5 @@ func TestForwardDoesNotAllocate(t *testing.T) {
 				t.Fatalf("only %d packets sent", b.sink.packets)
 			}
 		})
-	}
-}
-
-// BenchmarkForward measures one incoming packet and its copies, sockets not
-// included.
-func BenchmarkForward(b *testing.B) {
-	for _, consumers := range []int{1, 10, 100, 1000} {
-		for _, profile := range []handshake.Profile{handshake.AEADAES128GCM, handshake.AES128CMHMACSHA180} {
-			name := "gcm"
-			if profile == handshake.AES128CMHMACSHA180 {
-				name = "sha1"
-			}
-			b.Run(fmt.Sprintf("%s/consumers=%d", name, consumers), func(b *testing.B) {
-				bench := newBench(b)
-				speaker := bench.connected(profile)
-				pr := bench.produce(speaker, 7)
-				for range consumers {
-					bench.consume(bench.connected(profile), pr)
-				}
-				p := voice(7, 0)
-				p.Payload = append(p.Payload, make([]byte, 120)...)
-				var protected []byte
-				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					b.StopTimer()
-					p.SequenceNumber = uint16(i)
-					raw, _ := p.Marshal()
-					protected, _ = speaker.out.EncryptRTP(protected[:0], raw, nil)
-					bench.readClock()
-					b.StartTimer()
-					bench.onDatagram(protected, &speaker.src, bench.now)
-					bench.flush()
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(bench.sink.packets), "ns/copy")
-			})
-		}
 	}
 }

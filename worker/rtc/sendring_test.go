@@ -89,13 +89,13 @@ func TestPacerFollowsLoad(t *testing.T) {
 	for range 200 {
 		p.turn(10*time.Millisecond, 0)
 	}
-	if p.wait() != 2*time.Millisecond {
-		t.Fatalf("busy loop waits %s", p.wait())
+	if p.wait() != 2*time.Millisecond || p.padTo() != padQuantum {
+		t.Fatalf("busy loop waits %s and pads to %d", p.wait(), p.padTo())
 	}
 	for range 200 {
 		p.turn(10*time.Millisecond, 9*time.Millisecond)
 	}
-	if p.wait() != 0 {
-		t.Fatalf("idle loop waits %s", p.wait())
+	if p.wait() != 0 || p.padTo() != 0 {
+		t.Fatalf("idle loop waits %s and pads to %d", p.wait(), p.padTo())
 	}
 }
