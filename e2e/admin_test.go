@@ -20,19 +20,3 @@ func (s *server) admin(t *testing.T) adminv1.AdminServiceClient {
 	t.Cleanup(func() { _ = conn.Close() })
 	return adminv1.NewAdminServiceClient(conn)
 }
-
-// busy is the worker that serves somebody.
-func (s *server) busy(t *testing.T) *adminv1.Worker {
-	t.Helper()
-	got, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, worker := range got.GetWorkers() {
-		if worker.GetTransports() > 0 {
-			return worker
-		}
-	}
-	t.Fatalf("no worker has a transport: %v", got)
-	return nil
-}

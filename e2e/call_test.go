@@ -40,29 +40,31 @@ func callSettings(t *testing.T, kind string, main *mainServer) settings {
 
 func testCall(t *testing.T, sc *scene, main *mainServer) {
 	t.Helper()
-	step := func(name string, run func(t *testing.T)) {
-		if !t.Failed() {
-			t.Run(name, run)
-		}
-	}
 	a := sc.join(t, "ann", nil)
 	b := sc.join(t, "bob", nil)
-	var c *user
-	step("two hear each other", func(t *testing.T) {
+	if !t.Run("two hear each other", func(t *testing.T) {
 		a.hearsExactly(t, b)
 		b.hearsExactly(t, a)
 		a.sees(t, a, b)
 		checkTransports(t, a)
-	})
-	c = sc.join(t, "cid", nil)
-	step("a third joins late and hears both", func(t *testing.T) {
+	}) {
+		return
+	}
+	c := sc.join(t, "cid", nil)
+	if !t.Run("a third joins late and hears both", func(t *testing.T) {
 		c.hearsExactly(t, a, b)
 		a.hearsExactly(t, b, c)
 		b.sees(t, a, b, c)
-	})
-	step("mute", func(t *testing.T) { testMute(t, a, b, c) })
-	step("a socket is lost and comes back", func(t *testing.T) { testRedial(t, a, b) })
-	step("one leaves", func(t *testing.T) {
+	}) {
+		return
+	}
+	if !t.Run("mute", func(t *testing.T) { testMute(t, a, b, c) }) {
+		return
+	}
+	if !t.Run("a socket is lost and comes back", func(t *testing.T) { testRedial(t, a, b) }) {
+		return
+	}
+	if !t.Run("one leaves", func(t *testing.T) {
 		c.call(t, "leave")
 		a.sees(t, a, b)
 		b.sees(t, a, b)
@@ -70,12 +72,16 @@ func testCall(t *testing.T, sc *scene, main *mainServer) {
 		eventually(t, hearTimeout, main.got("stop_produce of cid", func(m message) bool {
 			return m.Type == "media_presence" && m.Event == "stop_produce" && m.UserID == "cid"
 		}))
-	})
-	step("nobody met an error", func(t *testing.T) {
+	}) {
+		return
+	}
+	if !t.Run("nobody met an error", func(t *testing.T) {
 		a.untroubled(t)
 		b.untroubled(t)
-	})
-	step("one is kicked", func(t *testing.T) { testKick(t, a, b, main) })
+	}) {
+		return
+	}
+	t.Run("one is kicked", func(t *testing.T) { testKick(t, a, b, main) })
 }
 
 func checkTransports(t *testing.T, u *user) {

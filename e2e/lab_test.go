@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -96,7 +95,7 @@ func (l *laboratory) pulseLocked(t *testing.T) string {
 func (l *laboratory) folderLocked(t *testing.T) string {
 	t.Helper()
 	if l.folder == "" {
-		folder, err := os.MkdirTemp("", "dspeak-lab-")
+		folder, err := os.MkdirTemp("", "dspeak-lab-") //nolint:usetesting // all tests share it
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +146,7 @@ func (l *laboratory) pages(t *testing.T, space *namespace) string {
 			t.Error(err)
 		}
 	})
-	return fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port)
+	return fmt.Sprintf("http://localhost:%d", portOf(t, listener.Addr()))
 }
 
 // close ends what is shared. It is for TestMain.

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"fmt"
 	"strings"
 	"sync"
 )
@@ -29,14 +28,4 @@ func (o *output) String() string {
 func (o *output) tail(lines int) string {
 	all := strings.Split(strings.TrimRight(o.String(), "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
-}
-
-// holds is a check for eventually.
-func (o *output) holds(text string) func() error {
-	return func() error {
-		if strings.Contains(o.String(), text) {
-			return nil
-		}
-		return fmt.Errorf("output lacks %q", text)
-	}
 }

@@ -121,7 +121,7 @@ func (u *pionUser) talk(track *webrtc.TrackLocalStaticRTP) {
 }
 
 // hear opens a transport and receives a producer until the test ends.
-func (u *pionUser) hear(t *testing.T, producer string) consumerParams {
+func (u *pionUser) hear(t *testing.T, producer string) {
 	t.Helper()
 	params := u.createTransport(t, "recv")
 	u.recvID = params.ID
@@ -148,7 +148,6 @@ func (u *pionUser) hear(t *testing.T, producer string) consumerParams {
 		t.Fatal(err)
 	}
 	connected(t, pc)
-	return consumer
 }
 
 func (u *pionUser) listen(track *webrtc.TrackRemote) {

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,13 +55,7 @@ func startServer(t *testing.T, set settings) *server {
 	set.workers = max(set.workers, 1)
 	set.host = firstOf(set.host, "127.0.0.1")
 	s := &server{settings: set, host: set.host, port: freePort(t), log: new(output), exited: make(chan struct{})}
-	// A socket's path has 108 bytes at most, so not in the test's own folder.
-	dir, err := os.MkdirTemp("", "dspeak-run-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	s.runDir = filepath.Join(dir, "run")
+	s.runDir = filepath.Join(shortFolder(t), "run")
 	s.start(t, freeMediaPort(t, set.workers+1))
 	t.Cleanup(func() { s.stop(t) })
 	return s
@@ -205,6 +200,26 @@ func nothingLeft(t *testing.T, runDir string) {
 	}
 }
 
+// shortFolder has a short name: a Unix socket's path has 108 bytes at most.
+func shortFolder(t *testing.T) string {
+	t.Helper()
+	folder, err := os.MkdirTemp("", "dspeak-") //nolint:usetesting // the test's own folder has the test's long name
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(folder) })
+	return folder
+}
+
+func portOf(t *testing.T, address net.Addr) int {
+	t.Helper()
+	parsed, err := netip.ParseAddrPort(address.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(parsed.Port())
+}
+
 // freePort is a TCP port that was free a moment ago.
 func freePort(t *testing.T) int {
 	t.Helper()
@@ -214,7 +229,7 @@ func freePort(t *testing.T) int {
 		t.Fatal(err)
 	}
 	defer func() { _ = listener.Close() }()
-	return listener.Addr().(*net.TCPAddr).Port
+	return portOf(t, listener.Addr())
 }
 
 // freeMediaPort is the first of n neighbouring ports that are free in both

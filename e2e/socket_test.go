@@ -192,8 +192,7 @@ func (c *socket) closed(t *testing.T) (int, string) {
 	case <-time.After(answerTimeout):
 		t.Fatal("the socket stays open")
 	}
-	var closeErr *websocket.CloseError
-	if errors.As(c.closeErr, &closeErr) {
+	if closeErr, ok := errors.AsType[*websocket.CloseError](c.closeErr); ok {
 		return closeErr.Code, closeErr.Text
 	}
 	return 0, fmt.Sprint(c.closeErr)

@@ -1,0 +1,96 @@
+package e2e
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
+)
+
+// TestWorkerDeath ends a worker in the middle of a call.
+func TestWorkerDeath(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		signal syscall.Signal
+	}{
+		{"killed", syscall.SIGKILL},
+		{"hung", syscall.SIGSTOP},
+	} {
+		t.Run(row.name, func(t *testing.T) { testWorkerDeath(t, row.signal) })
+	}
+}
+
+func testWorkerDeath(t *testing.T, signal syscall.Signal) {
+	t.Helper()
+	main := newMainServer(t)
+	s := startServer(t, settings{main: main, workers: 2})
+	speaker := s.enterPion(t, "ann", "crash", pionOptions{})
+	listener := s.enterPion(t, "bob", "crash", pionOptions{})
+	speaker.speak(t)
+	listener.hear(t, speaker.producer)
+	eventually(t, 20*time.Second, listener.hearing(50))
+	bystander := s.enterPion(t, "cid", "elsewhere", pionOptions{})
+	bystander.speak(t)
+	bystander.hear(t, bystander.producer)
+
+	victim := s.busyFor(t, "crash")
+	main.forget()
+	if err := syscall.Kill(int(victim.GetPid()), signal); err != nil {
+		t.Fatal(err)
+	}
+	died := time.Now()
+	for _, u := range []*pionUser{speaker, listener} {
+		got := u.expectThat(t, "transport-closed", func(m message) bool {
+			return m.Type == "transport-closed" && (m.TransportID == u.sendID || m.TransportID == u.recvID)
+		})
+		var data struct{ ID, Reason string }
+		got.decode(t, &data)
+		if got.Reason == "" || data.Reason != got.Reason || data.ID != got.TransportID {
+			t.Errorf("%s was told %s", u.name, got.raw)
+		}
+	}
+	t.Logf("told after %v", time.Since(died))
+	status := func(want string) func(message) bool {
+		return func(m message) bool { return m.Type == "sfu_status" && m.Status == want }
+	}
+	eventually(t, answerTimeout, main.got("sfu_status error", status("error")))
+	eventually(t, startTimeout, main.got("sfu_status ok", status("ok")))
+	eventually(t, startTimeout, func() error {
+		got, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+		if err != nil {
+			return err
+		}
+		for _, worker := range got.GetWorkers() {
+			if worker.GetSlot() == victim.GetSlot() && worker.GetState() == "ready" && worker.GetPid() != victim.GetPid() {
+				return nil
+			}
+		}
+		return fmt.Errorf("no new worker in slot %d: %v", victim.GetSlot(), got)
+	})
+	speaker.speak(t)
+	listener.hear(t, speaker.producer)
+	eventually(t, 20*time.Second, listener.hearing(50))
+	eventually(t, 20*time.Second, bystander.hearing(20))
+}
+
+// busyFor is the worker of a channel.
+func (s *server) busyFor(t *testing.T, channel string) *adminv1.Worker {
+	t.Helper()
+	got, err := s.admin(t).GetChannel(t.Context(), &adminv1.GetChannelRequest{ChannelId: channel})
+	if err != nil {
+		t.Fatal(err)
+	}
+	workers, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, worker := range workers.GetWorkers() {
+		if worker.GetSlot() == got.GetSummary().GetWorkerSlot() {
+			return worker
+		}
+	}
+	t.Fatalf("no worker of %s in %v", channel, workers)
+	return nil
+}
