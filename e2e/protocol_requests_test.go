@@ -35,6 +35,7 @@ func TestRequests(t *testing.T) {
 }
 
 func testPing(t *testing.T, s *server, channel string) {
+	t.Helper()
 	c := s.enter(t, "u", channel)
 	c.sendText(t, `{"type":"ping"}`)
 	got := c.expect(t, "pong")
@@ -48,6 +49,7 @@ func testPing(t *testing.T, s *server, channel string) {
 }
 
 func testRequestIDs(t *testing.T, s *server, channel string) {
+	t.Helper()
 	c := s.enter(t, "u", channel)
 	for _, id := range []string{`"text"`, `17`, `{"a":[1,"b"]}`, `[1]`, `true`} {
 		c.sendText(t, `{"type":"get-rtp-capabilities","requestId":`+id+`,"strange":"field"}`)
@@ -62,6 +64,7 @@ func testRequestIDs(t *testing.T, s *server, channel string) {
 }
 
 func testCapabilities(t *testing.T, s *server, channel string) {
+	t.Helper()
 	c := s.enter(t, "u", channel)
 	data := c.must(t, "get-rtp-capabilities", nil, "rtp-capabilities").Data
 	var got struct {
@@ -96,6 +99,7 @@ func testCapabilities(t *testing.T, s *server, channel string) {
 }
 
 func testCreateTransport(t *testing.T, s *server, channel string) {
+	t.Helper()
 	c := s.enter(t, "u", channel)
 	first := c.createTransport(t, "send")
 	var second transportParams
@@ -129,6 +133,7 @@ func testCreateTransport(t *testing.T, s *server, channel string) {
 }
 
 func testConnectTransport(t *testing.T, s *server, channel string) {
+	t.Helper()
 	c := s.enter(t, "u", channel)
 	first, _, _ := c.createTransport(t, "send"), c.createTransport(t, "recv"), c.createTransport(t, "recv")
 	var got struct{ ID, TransportID string }
@@ -142,6 +147,7 @@ func testConnectTransport(t *testing.T, s *server, channel string) {
 }
 
 func testProduce(t *testing.T, s *server, channel string) {
+	t.Helper()
 	a, b := s.enter(t, "ann", channel), s.enter(t, "bob", channel)
 	a.createTransport(t, "send")
 	a.expectThat(t, "bob's arrival", func(m message) bool { return m.Type == "currentlyInChannel" && len(m.InRoom) == 2 })
@@ -186,6 +192,7 @@ func testProduce(t *testing.T, s *server, channel string) {
 }
 
 func testSecondProduce(t *testing.T, s *server, channel string) {
+	t.Helper()
 	a, b := s.enter(t, "ann", channel), s.enter(t, "bob", channel)
 	send := a.createTransport(t, "send")
 	first := a.produce(t, send.ID, "0", 1)
@@ -212,6 +219,7 @@ func testSecondProduce(t *testing.T, s *server, channel string) {
 }
 
 func testConsume(t *testing.T, s *server, channel string) {
+	t.Helper()
 	a, b := s.enter(t, "ann", channel), s.enter(t, "bob", channel)
 	caps := b.capabilities(t)
 	a.capabilities(t)
@@ -258,6 +266,7 @@ func testConsume(t *testing.T, s *server, channel string) {
 }
 
 func testPauseResume(t *testing.T, s *server, channel string) {
+	t.Helper()
 	a, b := s.enter(t, "ann", channel), s.enter(t, "bob", channel)
 	send, recv := a.createTransport(t, "send"), b.createTransport(t, "recv")
 	producer := a.produce(t, send.ID, "0", 1)
@@ -279,6 +288,7 @@ func testPauseResume(t *testing.T, s *server, channel string) {
 }
 
 func testClose(t *testing.T, s *server, channel string) {
+	t.Helper()
 	a, b := s.enter(t, "ann", channel), s.enter(t, "bob", channel)
 	send := a.createTransport(t, "send")
 	producer := a.produce(t, send.ID, "0", 1)
@@ -306,6 +316,7 @@ func testClose(t *testing.T, s *server, channel string) {
 // testEarlyMessages sends requests at once, in text and in binary frames; they
 // are answered in order after the greeting.
 func testEarlyMessages(t *testing.T, s *server, channel string) {
+	t.Helper()
 	c := s.dial(t, "u", channel)
 	for i, kind := range []int{websocket.TextMessage, websocket.BinaryMessage, websocket.TextMessage} {
 		text := fmt.Sprintf(`{"type":"create-transport","requestId":%d}`, i)
