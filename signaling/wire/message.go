@@ -133,7 +133,7 @@ type CurrentlyInChannel struct {
 // Texts of Connected.
 const (
 	MessageConnected = "dspeak socket connection successful"
-	MessageRestored  = "dspeak socket connection successful: session restored"
+	MessageRestored  = "dspeak session restored"
 )
 
 // Connected tells a socket that it has joined.

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+// Config is all settings of a supervisor.
+type Config struct {
+	// Environment is Development or Production.
+	Environment string
+	// RunDir is an absolute path.
+	RunDir string
+
+	HTTP      HTTP
+	Signaling Signaling
+	Media     Media
+	Interop   Interop
+	Workers   Workers
+	Log       Log
+}
+
+// The environments.
+const (
+	Development = "development"
+	Production  = "production"
+)
+
+// HTTP is the public port.
+type HTTP struct {
+	// Host is the address to bind, empty for all.
+	Host string
+	Port int
+	// Origins are allowed values of the Origin header, or "*".
+	Origins []string
+	// TrustedProxies are the peers whose forwarding headers count.
+	TrustedProxies []netip.Prefix
+}
+
+// Signaling bounds the clients' sockets.
+type Signaling struct {
+	MessageBytes    int
+	Rate            float64 // messages a second
+	Burst           int
+	PendingRequests int
+	SendQueue       int
+
+	WriteTimeout      time.Duration
+	ValidationTimeout time.Duration
+	HeartbeatInterval time.Duration
+	HeartbeatTimeout  time.Duration
+	Grace             time.Duration
+	KickCooldown      time.Duration
+
+	Connections           int
+	ConnectionsPerAddress int
+}
+
+// The IP families of Media.PreferredFamily.
+const (
+	FamilyIPv4 = "ipv4"
+	FamilyIPv6 = "ipv6"
+)
+
+// Media is where media is received and what is announced.
+type Media struct {
+	// Port is bound by slot 0 for IPv4, Port+1 for IPv6; slot i adds i.
+	Port int
+	// IPv4 and IPv6 are the announced addresses or host names, empty for none named.
+	IPv4, IPv6 string
+	// IPv4Port and IPv6Port are the ports announced for slot 0, never 0; slot i adds i.
+	IPv4Port, IPv6Port int
+	// PreferredFamily is FamilyIPv4, FamilyIPv6 or empty.
+	PreferredFamily string
+	// ResolveInterval is the time between look-ups of announced host names.
+	ResolveInterval time.Duration
+	// BufferBytes is the wanted size of each socket buffer.
+	BufferBytes int
+}
+
+// Interop is the main server.
+type Interop struct {
+	// APIBaseURL is empty when there is no main server.
+	APIBaseURL string
+	// WSBaseURL is derived from APIBaseURL when it is not given.
+	WSBaseURL string
+	// Timeout bounds one HTTP call.
+	Timeout time.Duration
+	// ICEServersInterval is the time between reads of the ICE servers.
+	ICEServersInterval time.Duration
+}
+
+// Workers are the worker processes.
+type Workers struct {
+	// Count is 0 for one per allowed CPU.
+	Count int
+	// Spare keeps one started worker ready.
+	Spare bool
+	// Binary is the worker program, empty for the one beside the supervisor.
+	Binary string
+	// OrphanTimeout is how long workers outlive their supervisor without users.
+	OrphanTimeout time.Duration
+	// StopTimeout is how long a worker may take to end.
+	StopTimeout time.Duration
+}
+
+// Log is how the process logs.
+type Log struct {
+	Level slog.Level
+	// Format is "text" or "json".
+	Format string
+}
+
+// MaxWorkers bounds Workers.Count.
+const MaxWorkers = 1024
+
+// Production says whether the process serves real users.
+func (c Config) Production() bool { return c.Environment == Production }
+
+// DefaultHost is announced for media when neither Media.IPv4 nor Media.IPv6 is set.
+func (c Config) DefaultHost() string {
+	if c.Production() {
+		return "api.darelisme.my.id"
+	}
+	return "localhost"
+}
+
+// CheckPorts says whether every port of so many workers exists. The error names
+// the variable to change and wraps errs.ErrInvalid.
+func (c Config) CheckPorts(workers int) error {
+	for _, p := range []struct {
+		env  string
+		last int
+	}{
+		{"SFU_PORT", c.Media.Port + workers},
+		{"SFU_IPV4_PORT", c.Media.IPv4Port + workers - 1},
+		{"SFU_IPV6_PORT", c.Media.IPv6Port + workers - 1},
+	} {
+		if p.last > maxPort {
+			return fmt.Errorf("%s: %d workers need ports up to %d, above %d; choose a lower port or fewer workers: %w",
+				p.env, workers, p.last, maxPort, errs.ErrInvalid)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,200 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+const (
+	maxPort     = 65535
+	maxShown    = 80 // bytes of a wrong value in a message
+	maxDuration = 7 * 24 * time.Hour
+)
+
+// wrong says that a value is not what is wanted.
+func wrong(value, want string) error {
+	if len(value) > maxShown {
+		value = value[:maxShown] + "…"
+	}
+	return fmt.Errorf("%q is not %s: %w", value, want, errs.ErrInvalid)
+}
+
+func text(into *string, v string) error {
+	if strings.ContainsRune(v, 0) {
+		return wrong(v, "a text without zero bytes")
+	}
+	*into = v
+	return nil
+}
+
+func oneOf(into *string, v string, allowed ...string) error {
+	if !slices.Contains(allowed, v) {
+		return wrong(v, strings.Join(allowed, " or "))
+	}
+	*into = v
+	return nil
+}
+
+func whole(into *int, v string, low, high int) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < low || n > high {
+		return wrong(v, fmt.Sprintf("a whole number from %d to %d", low, high))
+	}
+	*into = n
+	return nil
+}
+
+func port(into *int, v string) error { return whole(into, v, 1, maxPort) }
+
+func number(into *float64, v string, low, high float64) error {
+	n, err := strconv.ParseFloat(v, 64)
+	if err != nil || !(n >= low && n <= high) { // not a number fails both
+		return wrong(v, fmt.Sprintf("a number from %g to %g", low, high))
+	}
+	*into = n
+	return nil
+}
+
+func truth(into *bool, v string) error {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		return wrong(v, "true or false")
+	}
+	*into = b
+	return nil
+}
+
+func milliseconds(into *time.Duration, v string, low int) error {
+	var n int
+	if err := whole(&n, v, low, int(maxDuration/time.Millisecond)); err != nil {
+		return err
+	}
+	*into = time.Duration(n) * time.Millisecond
+	return nil
+}
+
+func duration(into *time.Duration, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < time.Millisecond || d > maxDuration {
+		return wrong(v, "a duration like 500ms, 5s or 1m, at least 1ms")
+	}
+	*into = d
+	return nil
+}
+
+func level(into *slog.Level, v string) error {
+	if err := into.UnmarshalText([]byte(v)); err != nil {
+		return wrong(v, "debug, info, warn or error")
+	}
+	return nil
+}
+
+func literal(into *string, v string) error {
+	if _, err := netip.ParseAddr(v); err != nil {
+		return wrong(v, "an IP address")
+	}
+	*into = v
+	return nil
+}
+
+// address takes a literal of the family or a host name.
+func address(into *string, v, family string) error {
+	addr, err := netip.ParseAddr(strings.Trim(v, "[]"))
+	switch {
+	case err == nil && (addr.Is4() != (family == FamilyIPv4) || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast()):
+		return wrong(v, "an "+family+" address that a client can reach")
+	case err == nil:
+		*into = addr.String()
+		return nil
+	case !hostName(v):
+		return wrong(v, "an "+family+" address or a host name")
+	}
+	*into = v
+	return nil
+}
+
+// hostName says whether v can be a name in the DNS. A last label of digits only
+// is a wrong address.
+func hostName(v string) bool {
+	v = strings.TrimSuffix(v, ".")
+	if v == "" || len(v) > 253 {
+		return false
+	}
+	labels := strings.Split(v, ".")
+	for _, l := range labels {
+		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, letters+"0123456789-_") != "" {
+			return false
+		}
+	}
+	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
+}
+
+const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+// parts splits a list at commas and spaces.
+func parts(v string) []string {
+	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+}
+
+func origins(into *[]string, v string) error {
+	list := parts(v)
+	for i, o := range list {
+		if o == "*" {
+			continue
+		}
+		u, err := url.Parse(o)
+		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil ||
+			strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+			return wrong(o, "an origin like https://app.example.org")
+		}
+		list[i] = strings.ToLower(u.Scheme + "://" + u.Host)
+	}
+	*into = list
+	return nil
+}
+
+func prefixes(into *[]netip.Prefix, v string) error {
+	var list []netip.Prefix
+	for _, p := range parts(v) {
+		prefix, err := netip.ParsePrefix(p)
+		if err != nil {
+			addr, err := netip.ParseAddr(p)
+			if err != nil {
+				return wrong(p, "an address or a network like 10.0.0.0/8")
+			}
+			addr = addr.Unmap().WithZone("")
+			prefix = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		list = append(list, prefix.Masked())
+	}
+	*into = list
+	return nil
+}
+
+// baseURL takes a URL without credentials, query and fragment, and drops its last slash.
+// The message does not repeat the value, which may hold a secret.
+func baseURL(into *string, v string, schemes ...string) error {
+	u, err := url.Parse(v)
+	if err != nil || u.Hostname() == "" || !slices.Contains(schemes, u.Scheme) {
+		return fmt.Errorf("want a URL like %s://host:port: %w", schemes[0], errs.ErrInvalid)
+	}
+	if u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
+		return fmt.Errorf("the URL must hold no credentials, query or fragment: %w", errs.ErrInvalid)
+	}
+	if p := u.Port(); p != "" {
+		var n int
+		if err := port(&n, p); err != nil {
+			return err
+		}
+	}
+	*into = strings.TrimRight(u.String(), "/")
+	return nil
+}
