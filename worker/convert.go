@@ -17,7 +17,12 @@ import (
 // checks the rest.
 const maxListItems = 256
 
-// toParameters converts fmtp parameters: whole numbers, texts and booleans.
+// maxWhole is the largest number up to which JSON keeps every whole number apart.
+const maxWhole = 1 << 53
+
+// toParameters converts fmtp parameters: whole numbers, texts, and booleans as 1
+// and 0, because clients refuse a boolean in a consumer's parameters. null means
+// absent.
 func toParameters(s *structpb.Struct) (ortc.Parameters, error) {
 	if len(s.GetFields()) > maxListItems {
 		return nil, fmt.Errorf("%d parameters: %w", len(s.GetFields()), errs.ErrInvalid)
@@ -26,7 +31,7 @@ func toParameters(s *structpb.Struct) (ortc.Parameters, error) {
 	for key, value := range s.GetFields() {
 		switch v := value.GetKind().(type) {
 		case *structpb.Value_NumberValue:
-			if v.NumberValue != math.Trunc(v.NumberValue) || math.Abs(v.NumberValue) > 1<<53 {
+			if v.NumberValue != math.Trunc(v.NumberValue) || math.Abs(v.NumberValue) > maxWhole {
 				return nil, fmt.Errorf("parameter %.48q is no whole number: %w", key, errs.ErrInvalid)
 			}
 			out[key] = int64(v.NumberValue)
@@ -197,6 +202,9 @@ func toRtpParameters(in *workerv1.RtpParameters) (ortc.RtpParameters, error) {
 		payloadType, err := narrow("codec payload type", e.GetCodecPayloadType())
 		if err != nil {
 			return out, err
+		}
+		if e.Ssrc != nil && e.GetSsrc() == 0 { // 0 stands for an absent one from here on
+			return out, fmt.Errorf("ssrc 0: %w", errs.ErrInvalid)
 		}
 		out.Encodings = append(out.Encodings, ortc.RtpEncodingParameters{
 			SSRC: e.GetSsrc(), RID: e.GetRid(), CodecPayloadType: payloadType, DTX: e.GetDtx(), MaxBitrate: e.GetMaxBitrate(),
