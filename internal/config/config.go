@@ -78,6 +78,8 @@ type Media struct {
 	PreferredFamily string
 	// ResolveInterval is the time between look-ups of announced host names.
 	ResolveInterval time.Duration
+	// MaxWait bounds how long a busy worker lets packets wait for others to the same destination.
+	MaxWait time.Duration
 	// BufferBytes is the wanted size of each socket buffer.
 	BufferBytes int
 }

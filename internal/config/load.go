@@ -61,7 +61,7 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 	}
 	c, more := build(k)
 	faults = append(faults, more...)
-	faults = append(faults, c.validate()...)
+	faults = append(faults, c.validate(k)...)
 	if len(faults) > 0 {
 		return Config{}, joined(faults)
 	}
@@ -259,15 +259,16 @@ func (c *Config) complete() []error {
 const maxSocketPath = 107
 
 // validate finds the faults that lie between settings. Fields that failed before are zero and pass.
-func (c Config) validate() []error {
+func (c Config) validate(given *koanf.Koanf) []error {
 	var faults []error
 	fault := func(format string, args ...any) {
 		faults = append(faults, fmt.Errorf(format+": %w", append(args, errs.ErrInvalid)...))
 	}
-	if c.Production() && c.Interop.APIBaseURL == "" {
+	mainServer := given.String("interop.api_base_url") != ""
+	if c.Production() && !mainServer {
 		fault("INTEROP_API_BASE_URL (interop.api_base_url): required in production")
 	}
-	if c.Interop.WSBaseURL != "" && c.Interop.APIBaseURL == "" {
+	if c.Interop.WSBaseURL != "" && !mainServer {
 		fault("INTEROP_WS_API_BASE_URL (interop.ws_api_base_url): is of no use without INTEROP_API_BASE_URL")
 	}
 	s := c.Signaling

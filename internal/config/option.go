@@ -125,6 +125,11 @@ func mediaOptions() []Option {
 			set:  func(c *Config, v string) error { return duration(&c.Media.ResolveInterval, v) },
 		},
 		{
+			Name: "media.max_wait", Env: "DSPEAK_MEDIA_MAX_WAIT", Default: "2ms",
+			Help: "how long a busy worker may let packets wait for others to the same destination, at most 20ms",
+			set:  func(c *Config, v string) error { return wait(&c.Media.MaxWait, v) },
+		},
+		{
 			Name: "media.buffer_bytes", Env: "DSPEAK_MEDIA_BUFFER_BYTES", Default: "4194304",
 			Help: "wanted size of each media socket buffer, in bytes",
 			set:  func(c *Config, v string) error { return whole(&c.Media.BufferBytes, v, 64<<10, 1<<30) },

@@ -90,6 +90,15 @@ func duration(into *time.Duration, v string) error {
 	return nil
 }
 
+func wait(into *time.Duration, v string) error {
+	d, err := time.ParseDuration(v)
+	if err != nil || d < 100*time.Microsecond || d > 20*time.Millisecond {
+		return wrong(v, "a duration from 100us to 20ms")
+	}
+	*into = d
+	return nil
+}
+
 func level(into *slog.Level, v string) error {
 	if err := into.UnmarshalText([]byte(v)); err != nil {
 		return wrong(v, "debug, info, warn or error")

@@ -93,7 +93,7 @@ func (m CurrentlyInChannel) body() any {
 		InRoom          []ident.UserID                    `json:"inRoom"`
 		Producers       []ident.ProducerID                `json:"producers"`
 		ProducerUserMap map[ident.ProducerID]ident.UserID `json:"producerUserMap"`
-	}{"currentlyInChannel", list(m.InRoom), list(m.Producers), object(m.ProducerUserMap)}
+	}{"currentlyInChannel", listOf(m.InRoom), listOf(m.Producers), mapOf(m.ProducerUserMap)}
 }
 
 func (m Connected) body() any { return envelope{"connected", nil, m} }
@@ -102,7 +102,7 @@ func (m AvailableProducers) body() any {
 	return envelope{"available-producers", nil, struct {
 		Producers       []ident.ProducerID                `json:"producers"`
 		ProducerUserMap map[ident.ProducerID]ident.UserID `json:"producerUserMap"`
-	}{list(m.Producers), object(m.ProducerUserMap)}}
+	}{listOf(m.Producers), mapOf(m.ProducerUserMap)}}
 }
 
 func (m NewProducer) body() any { return envelope{"new-producer", nil, m} }
@@ -155,16 +155,16 @@ func (m ErrorMessage) body() any {
 	}{"error", m.Text, m.RequestID, m.Details, m.Status}
 }
 
-// list makes a nil slice an empty one: the client reads an array, never null.
-func list[T any](s []T) []T {
+// listOf makes a nil slice an empty one: the client reads an array, never null.
+func listOf[T any](s []T) []T {
 	if s == nil {
 		return []T{}
 	}
 	return s
 }
 
-// object makes a nil map an empty one: the client reads an object, never null.
-func object[K comparable, V any](m map[K]V) map[K]V {
+// mapOf makes a nil map an empty one: the client reads an object, never null.
+func mapOf[K comparable, V any](m map[K]V) map[K]V {
 	if m == nil {
 		return map[K]V{}
 	}
