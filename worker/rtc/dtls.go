@@ -151,7 +151,15 @@ func (l *Loop) startHandshake(t *transport) {
 // sendDTLS sends a record of a handshake that goes on elsewhere.
 func (l *Loop) sendDTLS(t *transport, b []byte) {
 	if !t.closed {
-		l.send(t, b)
+		l.sendInOrder(t, b)
+	}
+}
+
+// sendInOrder sends datagrams of a flight as they come: the order that media packets
+// leave in is free, but a Finished before its keys would be lost on the client.
+func (l *Loop) sendInOrder(t *transport, b []byte) {
+	if tu := t.ice.selected; tu != nil {
+		l.reply(t, &source{port: tu.port, addr: tu.addr, peer: tu.peer}, b)
 	}
 }
 
@@ -187,7 +195,7 @@ func (l *Loop) onRecord(t *transport, b []byte) {
 		if len(d.lastFlight) > 0 && l.now-d.resent >= instant(lastFlightEvery) {
 			d.resent = l.now
 			for _, datagram := range d.lastFlight {
-				l.send(t, datagram)
+				l.sendInOrder(t, datagram)
 			}
 		}
 		return

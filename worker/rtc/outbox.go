@@ -110,6 +110,10 @@ func (l *Loop) reply(t *transport, src *source, b []byte) {
 	t.count.sent++
 	t.count.bytesSent += uint64(len(b))
 	l.count.sent++
+	if len(b) > maxPacket {
+		l.countDropped(t, 1)
+		return
+	}
 	if src.peer != nil {
 		if src.peer.conn.WriteFrame(b) != nil {
 			t.count.dropped++
