@@ -2,16 +2,25 @@ package signaling
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"time"
+	"net/url"
+	"strings"
+	"sync"
 
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+
+	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/signaling/wire"
 )
 
-// Config is what a Server needs. Zero limits and durations mean the defaults.
+// Config is what a Server needs.
 type Config struct {
 	Backend Backend
 	// Validator is nil when every socket is accepted with its credential as user id.
@@ -19,7 +28,8 @@ type Config struct {
 	Log       *slog.Logger
 	Limits    Limits
 
-	// Origins are the allowed values of the Origin header ("https://example.org"); "*" allows all.
+	// Origins are the allowed values of the Origin header ("https://example.org"),
+	// lower case; "*" allows all. When it is empty, the same site is allowed.
 	Origins []string
 	// AnyOrigin allows every origin: for development.
 	AnyOrigin bool
@@ -27,78 +37,205 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 }
 
-// Limits bounds what clients may use. A zero field takes the default.
-type Limits struct {
-	// MessageBytes bounds one frame; default 64 KiB.
-	MessageBytes int64
-	// Rate is how many messages a second a socket may send in the long run, Burst how
-	// many at once; defaults 200 and 4000. A message counts once more for each 16 KiB.
-	Rate  float64
-	Burst int
-	// PendingRequests and PendingBytes bound what waits for the Backend; defaults 4000 and 8 MiB.
-	PendingRequests int
-	PendingBytes    int
-	// SendQueue and SendQueueBytes bound what waits for the client; defaults 4096 messages and 16 MiB.
-	SendQueue      int
-	SendQueueBytes int
-	// WriteTimeout bounds the writing of one message; default 10 s.
-	WriteTimeout time.Duration
-	// HeartbeatInterval is the time between the server's pings; default 15 s.
-	HeartbeatInterval time.Duration
-	// HeartbeatTimeout is how long a client may be silent; default 60 s.
-	HeartbeatTimeout time.Duration
-	// ValidationTimeout bounds the Validator; default 5 s.
-	ValidationTimeout time.Duration
-	// CloseTimeout is how long a closing socket waits for the client's close frame; default 1 s.
-	CloseTimeout time.Duration
-	// Connections and ConnectionsPerAddress cap the open sockets; defaults 16384 and
-	// 1024. An IPv6 client counts with its /64.
-	Connections           int
-	ConnectionsPerAddress int
+// Server accepts signaling sockets: the http.Handler of /socket. Any goroutine
+// may use it.
+type Server struct {
+	cfg      Config
+	limits   Limits
+	upgrader websocket.Upgrader
+	trusted  proxies
+
+	mu        sync.Mutex            // a leaf lock
+	sessions  map[*Session]struct{} // guarded by mu
+	addresses map[netip.Prefix]int  // open sockets by address; guarded by mu
+	reserved  int                   // places taken; guarded by mu
+	closing   bool                  // guarded by mu
+	empty     chan struct{}         // closed when closing and no place is taken; guarded by mu
 }
 
-// Server accepts signaling sockets: the http.Handler of /socket.
-type Server struct{}
-
 // NewServer returns a Server that accepts at once.
-func NewServer(cfg Config) *Server { return &Server{} }
+func NewServer(cfg Config) *Server {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		cfg: cfg, limits: cfg.Limits.withDefaults(), trusted: cfg.TrustedProxies,
+		sessions: map[*Session]struct{}{}, addresses: map[netip.Prefix]int{}, empty: make(chan struct{}),
+	}
+	s.upgrader = websocket.Upgrader{
+		HandshakeTimeout: s.limits.WriteTimeout,
+		ReadBufferSize:   bufferBytes, WriteBufferSize: bufferBytes, WriteBufferPool: &sync.Pool{},
+		CheckOrigin: func(*http.Request) bool { return true }, // done before, with a log line
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			http.Error(w, reason.Error(), status)
+		},
+	}
+	return s
+}
 
-// ServeHTTP upgrades one request and returns when its socket has ended.
-func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {}
+const bufferBytes = 4096
 
-// Len is the number of open sockets. Any goroutine may call it.
-func (s *Server) Len() int { return 0 }
+// Len is the number of open sockets.
+func (s *Server) Len() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.sessions)
+}
 
 // Close refuses new sockets with HTTP 503, closes every socket with the code and
-// reason after its queue is flushed, and waits until all have ended or ctx has.
-func (s *Server) Close(ctx context.Context, code int, reason string) error { return nil }
+// the reason after its queue is flushed, and waits until all have ended. When
+// ctx ends before, its error is returned and the rest ends by itself, bounded by
+// the write and close timeouts.
+func (s *Server) Close(ctx context.Context, code int, reason string) error {
+	s.mu.Lock()
+	if !s.closing {
+		s.closing = true
+		s.checkEmpty()
+	}
+	open := make([]*Session, 0, len(s.sessions))
+	for session := range s.sessions {
+		open = append(open, session)
+	}
+	s.mu.Unlock()
+	for _, session := range open {
+		session.Close(code, reason)
+	}
+	select {
+	case <-s.empty:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("close %d signaling sockets: %w", s.Len(), ctx.Err())
+	}
+}
 
-// Session is one socket. All methods may be called from any goroutine.
-type Session struct{}
+// checkEmpty is called with mu held.
+func (s *Server) checkEmpty() {
+	if s.closing && s.reserved == 0 {
+		close(s.empty)
+	}
+}
 
-// ID names the session; it is made by the server.
-func (s *Session) ID() string { return "" }
+// ServeHTTP upgrades one request and returns when its socket has ended.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !websocket.IsWebSocketUpgrade(r) {
+		s.upgradeRequired(w, r)
+		return
+	}
+	addr := s.trusted.clientAddr(r)
+	if !s.originAllowed(r) {
+		s.cfg.Log.Warn("origin refused; allow it with DSPEAK_ORIGINS",
+			"origin", wire.Cut(r.Header.Get("Origin"), maxShownBytes), obs.KeyRemote, addr.String())
+		http.Error(w, "Origin not allowed", http.StatusForbidden)
+		return
+	}
+	if status := s.reserve(addr); status != 0 {
+		w.Header().Set("Retry-After", "10")
+		http.Error(w, http.StatusText(status), status)
+		return
+	}
+	defer s.release(addr)
+	credential, channelID, refusal := query(r)
+	if refusal == nil {
+		if err := s.cfg.Backend.Admit(ident.UserID(credential), channelID); err != nil {
+			http.Error(w, err.Error(), admitStatus(err))
+			return
+		}
+	}
+	conn, err := s.upgrader.Upgrade(w, r, nil)
+	if err != nil {
+		s.cfg.Log.Debug("upgrade failed", obs.KeyRemote, addr.String(), obs.Err(err))
+		return
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
+	session := s.newSession(conn, cancel, addr)
+	session.credential, session.channelID, session.refusal = credential, channelID, refusal
+	session.base = s.cfg.Log.With(obs.KeySession, session.id, obs.KeyChannel, string(channelID))
+	session.base.Debug("socket open", obs.KeyRemote, addr.String())
+	s.add(session)
+	session.run(ctx)
+	s.remove(session)
+}
 
-// UserID is the validated user.
-func (s *Session) UserID() ident.UserID { return "" }
+// maxShownBytes bounds what a log line repeats of a request.
+const maxShownBytes = 128
 
-// ChannelID is the channel of the socket.
-func (s *Session) ChannelID() ident.ChannelID { return "" }
+func (s *Server) newSession(conn *websocket.Conn, cancel context.CancelFunc, addr netip.Addr) *Session {
+	return &Session{
+		id: ident.New(), family: familyOf(addr), server: s, limits: s.limits, conn: conn, cancel: cancel,
+		in:      newInbox(s.limits.PendingRequests, s.limits.PendingBytes),
+		out:     newOutbox(s.limits.SendQueue, s.limits.SendQueueBytes),
+		limiter: rate.NewLimiter(rate.Limit(s.limits.Rate), s.limits.Burst),
+	}
+}
 
-// Family is the IP version of the client.
-func (s *Session) Family() Family { return FamilyAny }
+// admitStatus is the HTTP status of a user who may not come now.
+func admitStatus(err error) int {
+	if errors.Is(err, errs.ErrUnavailable) || errors.Is(err, errs.ErrExhausted) {
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusForbidden
+}
 
-// LogUser is the user id for logs: a digest when it is the credential.
-func (s *Session) LogUser() string { return "" }
+// Bounds of the query's values.
+const (
+	maxCredentialBytes = 4096
+	maxChannelIDBytes  = 256
+)
 
-// Log is the logger of the session, with session, channel and user set.
-func (s *Session) Log() *slog.Logger { return nil }
+// query reads the credential and the channel.
+func query(r *http.Request) (credential string, channelID ident.ChannelID, refusal *wire.Error) {
+	// A semicolon is a plain character here; without this it would drop its parameter.
+	values, _ := url.ParseQuery(strings.ReplaceAll(r.URL.RawQuery, ";", "%3B")) // of a bad one the good pairs
+	credential, channel := values.Get("auth"), values.Get("channelId")
+	switch {
+	case credential == "" || channel == "":
+		return "", "", wire.ErrMissingQuery()
+	case !printable(credential, maxCredentialBytes) || !printable(channel, maxChannelIDBytes):
+		return "", "", wire.ErrInvalidQuery()
+	}
+	return credential, ident.ChannelID(channel), nil
+}
 
-// Send queues a message. It never blocks; a full queue closes the socket.
-func (s *Session) Send(m wire.Message) {}
+// reserve takes a place for a client; the status says why there is none.
+func (s *Server) reserve(addr netip.Addr) (status int) {
+	key := addressKey(addr)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.closing || s.reserved >= s.limits.Connections:
+		return http.StatusServiceUnavailable
+	case s.addresses[key] >= s.limits.ConnectionsPerAddress:
+		return http.StatusTooManyRequests
+	}
+	s.reserved++
+	s.addresses[key]++
+	return 0
+}
 
-// SendEncoded queues an encoded message, shared between sockets.
-func (s *Session) SendEncoded(e *wire.Encoded) {}
+func (s *Server) release(addr netip.Addr) {
+	key := addressKey(addr)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reserved--
+	if s.addresses[key]--; s.addresses[key] <= 0 {
+		delete(s.addresses, key)
+	}
+	s.checkEmpty()
+}
 
-// Close sends what is queued, then closes the socket.
-func (s *Session) Close(code int, reason string) {}
+// add makes a session known; one that comes after Close is closed.
+func (s *Server) add(session *Session) {
+	s.mu.Lock()
+	s.sessions[session] = struct{}{}
+	closing := s.closing
+	s.mu.Unlock()
+	if closing {
+		session.Close(wire.CloseGoingAway, wire.ReasonServerStop)
+	}
+}
+
+func (s *Server) remove(session *Session) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.sessions, session)
+}

@@ -65,14 +65,15 @@ func (c Cause) String() string {
 
 // Reasons in close frames, at most 123 bytes each.
 const (
-	ReasonHeartbeat  = "heartbeat timeout"
-	ReasonRate       = "message rate exceeded"
-	ReasonPending    = "too many pending requests"
-	ReasonOversized  = "message too big"
-	ReasonQueueFull  = "send queue full"
-	ReasonFault      = "internal error"
-	ReasonRefused    = "connection refused"
-	ReasonServerStop = "server is stopping"
+	ReasonHeartbeat    = "heartbeat timeout"
+	ReasonRate         = "message rate exceeded"
+	ReasonPending      = "too many pending requests"
+	ReasonOversized    = "message too big"
+	ReasonQueueFull    = "send queue full"
+	ReasonWriteTimeout = "write timeout"
+	ReasonFault        = "internal error"
+	ReasonRefused      = "connection refused"
+	ReasonServerStop   = "server is stopping"
 )
 
 // CloseCause says how a socket ended.

@@ -131,6 +131,13 @@ func decodeData(typ string, raw json.RawMessage) (Payload, *Error) {
 		return decodeProduce(data)
 	case TypeConsume:
 		return decodeConsume(data, isObject || absent(raw))
+	}
+	return decodeNamed(typ, data)
+}
+
+// decodeNamed reads the requests that do nothing but name an object.
+func decodeNamed(typ string, data fields) (Payload, *Error) {
+	switch typ {
 	case TypePause:
 		target, fault := decodeTarget(data)
 		return Pause{target}, fault

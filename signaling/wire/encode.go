@@ -121,7 +121,7 @@ func (m TransportClosed) body() any {
 		TransportID ident.TransportID `json:"transportId"`
 		Reason      string            `json:"reason"`
 		Data        data              `json:"data"`
-	}{"transport-closed", m.ID, m.Reason, data{m.ID, m.Reason}}
+	}{"transport-closed", m.ID, m.Reason, data(m)}
 }
 
 func (m ForceDisconnect) body() any {
@@ -138,11 +138,11 @@ type planned struct {
 }
 
 func (m ServerRestarting) body() any {
-	return envelope{"server-restarting", nil, planned{m.Reason, m.ETA}}
+	return envelope{"server-restarting", nil, planned(m)}
 }
 
 func (m ServerShutdown) body() any {
-	return envelope{"server-shutdown", nil, planned{m.Reason, m.ETA}}
+	return envelope{"server-shutdown", nil, planned(m)}
 }
 
 func (m ErrorMessage) body() any {

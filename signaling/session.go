@@ -1,0 +1,168 @@
+package signaling
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
+
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/signaling/wire"
+)
+
+// Session is one socket. Its exported methods may be called from any goroutine,
+// from Backend.Join on.
+type Session struct {
+	// Set before the goroutines start.
+	id         string
+	channelID  ident.ChannelID
+	family     Family
+	credential string
+	refusal    *wire.Error // the socket never joins
+	server     *Server
+	limits     Limits
+	conn       *websocket.Conn
+	in         *inbox
+	out        *outbox
+	cancel     context.CancelFunc // ends the runner's context
+	base       *slog.Logger       // without the user
+
+	// Set by the runner before Join.
+	userID ident.UserID
+	log    *slog.Logger
+
+	// joined lets the reader answer pings itself.
+	joined atomic.Bool
+
+	// deadline keeps a heartbeat from moving the read deadline of a closing socket.
+	deadline sync.Mutex
+
+	// Owned by the reader.
+	limiter   *rate.Limiter
+	malformed int // bad messages so far
+}
+
+// ID names the session; it is made by the server.
+func (s *Session) ID() string { return s.id }
+
+// UserID is the validated user.
+func (s *Session) UserID() ident.UserID { return s.userID }
+
+// ChannelID is the channel of the socket.
+func (s *Session) ChannelID() ident.ChannelID { return s.channelID }
+
+// Family is the IP version of the client.
+func (s *Session) Family() Family { return s.family }
+
+// Log is the logger of the session, with session, channel and user set.
+func (s *Session) Log() *slog.Logger { return s.log }
+
+// LogUser is the user id for logs: a digest when it is the credential, which
+// must never reach a log.
+func (s *Session) LogUser() string {
+	if string(s.userID) != s.credential {
+		return string(s.userID)
+	}
+	sum := sha256.Sum256([]byte(s.credential))
+	return "sha256:" + hex.EncodeToString(sum[:6])
+}
+
+// Send queues a message. It never blocks and may be called while holding a
+// lock. When the queue is full the socket is closed with wire.ReasonQueueFull;
+// after Close a message is dropped.
+func (s *Session) Send(m wire.Message) {
+	e, err := wire.Encode(m)
+	if err != nil {
+		s.base.Error("message not sent", obs.Err(err))
+		return
+	}
+	s.SendEncoded(e)
+}
+
+// SendEncoded is Send for a message that goes to many sockets.
+func (s *Session) SendEncoded(e *wire.Encoded) {
+	s.put(frame{websocket.TextMessage, e.Bytes()})
+}
+
+func (s *Session) put(f frame) {
+	if !s.out.put(f) {
+		s.finish(wire.CloseCause{Cause: wire.CauseSlow, Code: wire.ClosePolicy, Reason: wire.ReasonQueueFull}, true)
+	}
+}
+
+// Close sends what is queued, bounded by the write timeout, then closes the
+// socket with the code and the reason, of which 123 bytes are sent. It does not
+// wait: the Backend's Leave follows. Only the first Close counts.
+func (s *Session) Close(code int, reason string) {
+	s.finish(wire.CloseCause{Cause: wire.CauseServer, Code: code, Reason: reason}, false)
+}
+
+// maxReasonBytes is what fits into a close frame (RFC 6455, section 5.5).
+const maxReasonBytes = 123
+
+// finish begins the end. It never blocks.
+func (s *Session) finish(cause wire.CloseCause, drop bool) {
+	cause.Reason = wire.Cut(cause.Reason, maxReasonBytes)
+	patience := s.limits.WriteTimeout
+	if drop {
+		patience = s.limits.CloseTimeout
+	}
+	by := time.Now().Add(patience)
+	if !s.out.finish(ending{cause, by, drop}) {
+		return
+	}
+	s.cancel()
+	if drop { // also the write that may be stuck now
+		_ = s.conn.NetConn().SetWriteDeadline(by)
+	}
+	s.setReadDeadline(by.Add(s.limits.CloseTimeout))
+}
+
+// alive moves the heartbeat's deadline on.
+func (s *Session) alive() {
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	if s.out.ended() == nil {
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.limits.HeartbeatTimeout))
+	}
+}
+
+// setReadDeadline bounds the reading of a closing socket.
+func (s *Session) setReadDeadline(t time.Time) {
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	_ = s.conn.SetReadDeadline(t)
+}
+
+// run serves the socket until it has ended. ctx is the one that s.cancel ends.
+func (s *Session) run(ctx context.Context) {
+	defer s.cancel()
+	var parts sync.WaitGroup
+	parts.Go(func() { s.guard(s.write) })
+	parts.Go(func() { s.guard(func() { s.serve(ctx) }) })
+	s.guard(s.read)
+	// Only now the connection may go: the reader has taken the client's close
+	// frame, or the time for it is over.
+	s.finish(wire.CloseCause{Cause: wire.CauseLost, Code: wire.CloseAbnormal}, true)
+	parts.Wait()
+	_ = s.conn.Close()
+}
+
+// guard closes the socket when f panics: a fault in one session ends no other.
+func (s *Session) guard(f func()) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.base.Error("session panicked", "panic", p, "stack", string(debug.Stack()))
+			s.finish(wire.CloseCause{Cause: wire.CauseFault, Code: wire.CloseInternalError, Reason: wire.ReasonFault}, true)
+		}
+	}()
+	f()
+}
