@@ -2,10 +2,21 @@ package interop
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+	"github.com/gorilla/websocket"
+
+	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/interop/wire"
 )
 
@@ -18,11 +29,13 @@ type ChannelUsers struct {
 // Backend is what a Link needs from the rest of the process.
 type Backend interface {
 	// Snapshot returns the status to report and every channel that has users. It is
-	// called on each connect, after the Link began to keep what is sent.
+	// called on each connect, from Run's goroutine, after the Link began to keep what
+	// is sent: an event that is in the snapshot may follow it once more, but none is
+	// missing. The Link itself adds the channels that emptied while it was down.
 	Snapshot() (wire.SfuStatus, []ChannelUsers)
 	// ForceDisconnect removes a user from a channel; the reason may be empty. It is
-	// called from the Link's reader and should return soon. An error is told to the
-	// main server with its text.
+	// called from the Link's reader, one at a time, and should return soon. An error
+	// is told to the main server with its text.
 	ForceDisconnect(ctx context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) error
 }
 
@@ -38,23 +51,143 @@ type LinkConfig struct {
 	PingInterval time.Duration
 	// WriteTimeout bounds the writing of one message; default 10 s.
 	WriteTimeout time.Duration
-	// Queue bounds what waits to be written; default 4096. A full queue gives the connection up: the next one starts with a resync.
+	// RetryMin and RetryMax are the first and the longest pause between attempts,
+	// each give or take a half; defaults 1 s and 20 s.
+	RetryMin, RetryMax time.Duration
+	// Queue bounds the messages that wait to be written; default 4096. A full queue
+	// gives the connection up: the next one starts with a resync.
 	Queue int
 }
 
 // Link keeps the WebSocket to the main server up.
-type Link struct{}
+type Link struct {
+	cfg LinkConfig
+	url string
+	// wake has a token when there may be something new for the writer.
+	wake chan struct{}
 
-// NewLink returns a Link that does nothing before Run.
-func NewLink(cfg LinkConfig) *Link { return &Link{} }
+	mu       sync.Mutex     // a leaf lock
+	up       bool           // guarded by mu
+	overflow bool           // a message did not fit; guarded by mu
+	queue    []wire.Message // guarded by mu
 
-// Run keeps the link up until ctx ends. What is queued then is still written, bounded in time.
-func (l *Link) Run(ctx context.Context) error { return nil }
+	// Owned by Run's goroutine.
+	picture picture
+}
+
+// NewLink returns a Link that does nothing before Run. A bad address is an errs.ErrInvalid.
+func NewLink(cfg LinkConfig) (*Link, error) {
+	u, err := url.Parse(cfg.BaseURL)
+	if err != nil || u.Hostname() == "" || !slices.Contains([]string{"ws", "wss"}, u.Scheme) || u.User != nil {
+		return nil, fmt.Errorf("main server: want a URL like wss://host: %w", errs.ErrInvalid)
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	or(&cfg.DialTimeout, 10*time.Second)
+	or(&cfg.PingInterval, 15*time.Second)
+	or(&cfg.WriteTimeout, 10*time.Second)
+	or(&cfg.RetryMin, time.Second)
+	or(&cfg.RetryMax, 20*time.Second)
+	or(&cfg.Queue, 4096)
+	return &Link{
+		cfg: cfg, url: strings.TrimRight(cfg.BaseURL, "/") + "/dspeak/interop",
+		wake: make(chan struct{}, 1), picture: picture{channels: map[ident.ChannelID]*channelPicture{}},
+	}, nil
+}
+
+// or sets a field that is not positive.
+func or[T int | time.Duration](field *T, value T) {
+	if *field <= 0 {
+		*field = value
+	}
+}
 
 // Send queues a message. It never blocks and any goroutine may call it, also
 // while it holds the lock that Snapshot takes. While the link is down the
 // message is dropped: the resync makes up for it.
-func (l *Link) Send(m wire.Message) {}
+func (l *Link) Send(m wire.Message) {
+	l.mu.Lock()
+	switch {
+	case !l.up:
+		l.mu.Unlock()
+		return
+	case len(l.queue) >= l.cfg.Queue:
+		l.overflow = true
+	default:
+		l.queue = append(l.queue, m)
+	}
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
 
-// Connected says whether the link is up.
-func (l *Link) Connected() bool { return false }
+// Connected says whether the link is up. Any goroutine may call it.
+func (l *Link) Connected() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.up
+}
+
+// take returns all that waits; overflow means that something did not fit.
+func (l *Link) take() (messages []wire.Message, overflow bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	messages, l.queue = l.queue, nil
+	return messages, l.overflow
+}
+
+// setUp begins or ends the keeping of messages, with an empty queue.
+func (l *Link) setUp(up bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.up, l.overflow, l.queue = up, false, nil
+}
+
+// settled is how long a connection must have lived for the pauses to start small again.
+const settled = time.Second
+
+// Run keeps the link up until ctx ends. What is queued then is still written,
+// bounded by two seconds. It is called once; it returns nil.
+func (l *Link) Run(ctx context.Context) error {
+	pauses := &backoff.ExponentialBackOff{
+		InitialInterval: l.cfg.RetryMin, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: l.cfg.RetryMax,
+	}
+	pauses.Reset()
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := l.connect(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		if time.Since(began) >= settled {
+			pauses.Reset()
+		}
+		pause := pauses.NextBackOff()
+		l.cfg.Log.Warn("main server away", obs.KeyError, err.Error(), "retry_in", pause.Round(time.Millisecond).String())
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+// connect makes one connection and serves it until it is lost.
+func (l *Link) connect(ctx context.Context) error {
+	dialer := websocket.Dialer{Proxy: http.ProxyFromEnvironment, HandshakeTimeout: l.cfg.DialTimeout}
+	conn, resp, err := dialer.DialContext(ctx, l.url, nil)
+	if err != nil {
+		if resp != nil {
+			return fmt.Errorf("dial: status %d: %w", resp.StatusCode, err)
+		}
+		return fmt.Errorf("dial: %w", err)
+	}
+	l.cfg.Log.Info("main server connected", obs.KeyRemote, conn.RemoteAddr().String())
+	c := &connection{link: l, conn: conn, lost: make(chan struct{})}
+	return c.serve(ctx)
+}

@@ -84,8 +84,7 @@ func (s *Session) validate(ctx context.Context, v Validator) (ident.UserID, *wir
 		return user, nil
 	}
 	fault := wire.ErrBackendValidation()
-	var refusal Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[Refusal](err); ok {
 		fault = wire.ErrNotMedia()
 		if status := refusal.RefusalStatus(); status != 0 {
 			fault = wire.ErrValidationFailed(status)
@@ -128,9 +127,9 @@ func (s *Session) handle(ctx context.Context, it item) {
 	}
 	m, known := wire.ErrorFor(err, it.req.RequestID)
 	if known {
-		s.log.Debug("request refused", "type", it.req.Type, obs.Err(err))
+		s.log.Debug("request refused", "type", it.req.Type, obs.KeyError, err.Error())
 	} else {
-		s.log.Error("request failed", "type", it.req.Type, obs.Err(err))
+		s.log.Error("request failed", "type", it.req.Type, obs.KeyError, err.Error())
 	}
 	s.Send(m)
 }

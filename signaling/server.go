@@ -143,7 +143,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	conn, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {
-		s.cfg.Log.Debug("upgrade failed", obs.KeyRemote, addr.String(), obs.Err(err))
+		s.cfg.Log.Debug("upgrade failed", obs.KeyRemote, addr.String(), obs.KeyError, err.Error())
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
