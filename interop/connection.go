@@ -139,7 +139,6 @@ func (c *connection) ping() error {
 // end writes what is left and says goodbye.
 func (c *connection) end() error {
 	by := time.Now().Add(flushTimeout)
-	_ = c.conn.NetConn().SetWriteDeadline(by)
 	timer := time.AfterFunc(flushTimeout, func() { _ = c.conn.Close() })
 	defer timer.Stop()
 	if err := c.writeQueued(); err != nil {

@@ -155,26 +155,29 @@ func (l *Link) Run(ctx context.Context) error {
 	pauses := &backoff.ExponentialBackOff{
 		InitialInterval: l.cfg.RetryMin, RandomizationFactor: 0.5, Multiplier: 2, MaxInterval: l.cfg.RetryMax,
 	}
-	pauses.Reset()
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := l.connect(ctx)
-		if ctx.Err() != nil {
-			break
-		}
+		away := l.connect(ctx)
 		if time.Since(began) >= settled {
 			pauses.Reset()
 		}
-		pause := pauses.NextBackOff()
-		l.cfg.Log.Warn("main server away", obs.KeyError, err.Error(), "retry_in", pause.Round(time.Millisecond).String())
-		timer := time.NewTimer(pause)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-		timer.Stop()
+		l.rest(ctx, pauses.NextBackOff(), away)
 	}
 	return nil
+}
+
+// rest waits before the next attempt.
+func (l *Link) rest(ctx context.Context, pause time.Duration, away error) {
+	if ctx.Err() != nil {
+		return
+	}
+	l.cfg.Log.Warn("main server away", obs.KeyError, away.Error(), "retry_in", pause.Round(time.Millisecond).String())
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // connect makes one connection and serves it until it is lost.

@@ -29,14 +29,14 @@ type Incoming interface{ incoming() }
 func (ForceDisconnect) incoming() {}
 func (ErrorMessage) incoming()    {}
 
-// Fault is what is wrong with an incoming message.
-type Fault struct {
+// DecodeError is what is wrong with an incoming message.
+type DecodeError struct {
 	// Answer is what the main server is told; empty when it is told nothing.
 	Answer string
 }
 
 // Error is the text for the log.
-func (f *Fault) Error() string {
+func (f *DecodeError) Error() string {
 	if f.Answer == "" {
 		return "not JSON"
 	}
@@ -45,17 +45,17 @@ func (f *Fault) Error() string {
 
 // Decode reads one message of the main server. Names are case-sensitive and
 // unknown fields are ignored.
-func Decode(frame []byte) (Incoming, *Fault) {
+func Decode(frame []byte) (Incoming, *DecodeError) {
 	if !utf8.Valid(frame) || !json.Valid(frame) {
-		return nil, &Fault{}
+		return nil, &DecodeError{}
 	}
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(frame, &fields) != nil {
-		return nil, &Fault{Answer: "Invalid message format: missing type"}
+		return nil, &DecodeError{Answer: "Invalid message format: missing type"}
 	}
 	typ, ok := text(fields["type"])
 	if !ok || typ == "" {
-		return nil, &Fault{Answer: "Invalid message format: missing type"}
+		return nil, &DecodeError{Answer: "Invalid message format: missing type"}
 	}
 	switch typ {
 	case "force_disconnect":
@@ -67,10 +67,10 @@ func Decode(frame []byte) (Incoming, *Fault) {
 		}
 		return ErrorMessage{Text: cut(reason, maxReasonBytes)}, nil
 	}
-	return nil, &Fault{Answer: "Unknown message type: " + cut(typ, maxTypeBytes)}
+	return nil, &DecodeError{Answer: "Unknown message type: " + cut(typ, maxTypeBytes)}
 }
 
-func decodeForceDisconnect(fields map[string]json.RawMessage) (Incoming, *Fault) {
+func decodeForceDisconnect(fields map[string]json.RawMessage) (Incoming, *DecodeError) {
 	user, userOK := text(fields["userId"])
 	channel, channelOK := text(fields["channelId"])
 	var bad []string
@@ -81,7 +81,7 @@ func decodeForceDisconnect(fields map[string]json.RawMessage) (Incoming, *Fault)
 		bad = append(bad, "channelId")
 	}
 	if len(bad) > 0 {
-		return nil, &Fault{Answer: "Invalid force_disconnect: missing or invalid " + strings.Join(bad, " and ")}
+		return nil, &DecodeError{Answer: "Invalid force_disconnect: missing or invalid " + strings.Join(bad, " and ")}
 	}
 	reason, _ := text(fields["reason"])
 	return ForceDisconnect{
