@@ -68,13 +68,25 @@ func Load(flags *pflag.FlagSet, environ []string) (Config, error) {
 	return c, nil
 }
 
-// joined writes all faults in one line.
+// FaultsError is every fault of the settings.
+type FaultsError struct {
+	// Faults name the variable or key, what is wrong and what is wanted; one line each.
+	Faults []string
+}
+
+// Error is all faults in one line.
+func (e *FaultsError) Error() string { return "configuration: " + strings.Join(e.Faults, "; ") }
+
+// Unwrap makes it an errs.ErrInvalid.
+func (e *FaultsError) Unwrap() error { return errs.ErrInvalid }
+
 func joined(faults []error) error {
-	lines := make([]string, len(faults))
-	for i, f := range faults {
-		lines[i] = strings.TrimSuffix(f.Error(), ": "+errs.ErrInvalid.Error())
+	e := &FaultsError{}
+	for _, f := range faults {
+		line := strings.TrimSuffix(f.Error(), ": "+errs.ErrInvalid.Error())
+		e.Faults = append(e.Faults, strings.ReplaceAll(line, "\n", " "))
 	}
-	return fmt.Errorf("configuration: %s: %w", strings.Join(lines, "; "), errs.ErrInvalid)
+	return e
 }
 
 func readFile(path string) ([]byte, error) {
@@ -96,16 +108,22 @@ func readFile(path string) ([]byte, error) {
 func loadFile(k *koanf.Koanf, raw []byte) []error {
 	values, err := yaml.Parser().Unmarshal(raw)
 	if err != nil {
-		return []error{fmt.Errorf("--%s: %s: %w", FlagFile, strings.ReplaceAll(err.Error(), "\n", " "), errs.ErrInvalid)}
+		return []error{fmt.Errorf("--%s: %w", FlagFile, err)}
 	}
 	known := map[string]bool{}
+	sections := map[string]bool{}
 	for _, o := range Options() {
 		known[o.Name] = true
+		section, _, _ := strings.Cut(o.Name, delimiter)
+		sections[section] = true
 	}
 	flat := map[string]any{}
 	flatten(flat, "", values)
 	var faults []error
 	for _, key := range sortedKeys(flat) {
+		if flat[key] == nil && sections[key] {
+			continue // its settings are commented out
+		}
 		if !known[key] {
 			faults = append(faults, fmt.Errorf("--%s: unknown key %q: %w", FlagFile, key, errs.ErrInvalid))
 			continue
