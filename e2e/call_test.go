@@ -94,7 +94,7 @@ func checkTransports(t *testing.T, u *user) {
 				return fmt.Errorf("%s transport of %s: %+v", name, u.name, got)
 			}
 			// Firefox does not say which profile it uses.
-			if got.SRTPCipher != "AEAD_AES_128_GCM" && u.scene.browser == lab.browsers[chromium] {
+			if got.SRTPCipher != "SRTP_AEAD_AES_128_GCM" && u.scene.browser == lab.browsers[chromium] {
 				return fmt.Errorf("%s transport of %s uses %q", name, u.name, got.SRTPCipher)
 			}
 		}

@@ -85,7 +85,9 @@ export class Call {
     return this.#media?.facts() ?? Promise.resolve({});
   }
 
+  // play starts what the browser held back; it needs a user's click.
   play(): void {
+    if (this.phase === 'ended') return;
     void this.#context.resume();
     this.#media?.play();
   }
