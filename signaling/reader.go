@@ -3,7 +3,7 @@ package signaling
 import (
 	"errors"
 	"io"
-	"os"
+	"net"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -121,14 +121,21 @@ func (s *Session) logMalformed(fault *wire.Error, size int) {
 // readEnded says why nothing more can be read.
 func (s *Session) readEnded(err error) {
 	cause := wire.CloseCause{Cause: wire.CauseLost, Code: wire.CloseAbnormal}
-	var closed *websocket.CloseError
+	closed, isClose := errors.AsType[*websocket.CloseError](err)
 	switch {
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case timedOut(err):
 		cause = wire.CloseCause{Cause: wire.CauseHeartbeat, Code: wire.ClosePolicy, Reason: wire.ReasonHeartbeat}
-	case errors.As(err, &closed) && closed.Code != wire.CloseAbnormal:
+	case isClose && closed.Code != wire.CloseAbnormal:
 		cause = wire.CloseCause{Cause: wire.CauseClient, Code: closed.Code, Reason: closed.Text}
 	}
 	s.finish(cause, true)
+}
+
+// timedOut says whether a deadline ended an operation. The WebSocket library
+// replaces os.ErrDeadlineExceeded by an error of its own.
+func timedOut(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 // drain throws away what the client sends until its close frame, the deadline, or the bound.

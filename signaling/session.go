@@ -42,8 +42,8 @@ type Session struct {
 	// joined lets the reader answer pings itself.
 	joined atomic.Bool
 
-	// deadline keeps a heartbeat from moving the read deadline of a closing socket.
-	deadline sync.Mutex
+	deadline  sync.Mutex // orders the changes of the read deadline; a leaf but for out's
+	closeSent bool       // guarded by deadline
 
 	// Owned by the reader.
 	limiter   *rate.Limiter
@@ -123,7 +123,11 @@ func (s *Session) finish(cause wire.CloseCause, drop bool) {
 	if drop { // also the write that may be stuck now
 		_ = s.conn.NetConn().SetWriteDeadline(by)
 	}
-	s.setReadDeadline(by.Add(s.limits.CloseTimeout))
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	if !s.closeSent {
+		_ = s.conn.SetReadDeadline(by.Add(s.limits.CloseTimeout))
+	}
 }
 
 // alive moves the heartbeat's deadline on.
@@ -135,11 +139,12 @@ func (s *Session) alive() {
 	}
 }
 
-// setReadDeadline bounds the reading of a closing socket.
-func (s *Session) setReadDeadline(t time.Time) {
+// awaitClose gives the client a moment for its close frame.
+func (s *Session) awaitClose() {
 	s.deadline.Lock()
 	defer s.deadline.Unlock()
-	_ = s.conn.SetReadDeadline(t)
+	s.closeSent = true
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.limits.CloseTimeout))
 }
 
 // run serves the socket until it has ended. ctx is the one that s.cancel ends.

@@ -1,8 +1,6 @@
 package signaling
 
 import (
-	"errors"
-	"os"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -63,7 +61,7 @@ func (s *Session) writeFrame(f frame) error {
 // writeFailed gives a connection up that takes nothing more.
 func (s *Session) writeFailed(err error) {
 	cause := wire.CloseCause{Cause: wire.CauseLost, Code: wire.CloseAbnormal}
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if timedOut(err) {
 		cause = wire.CloseCause{Cause: wire.CauseSlow, Code: wire.CloseAbnormal, Reason: wire.ReasonWriteTimeout}
 	}
 	s.finish(cause, true)
@@ -80,5 +78,5 @@ func (s *Session) writeClose(end *ending) {
 		_ = s.conn.Close()
 		return
 	}
-	s.setReadDeadline(time.Now().Add(s.limits.CloseTimeout))
+	s.awaitClose()
 }
