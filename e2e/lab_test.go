@@ -131,7 +131,7 @@ func (l *laboratory) pages(t *testing.T, space *namespace) string {
 			files.ServeHTTP(w, r)
 			return
 		}
-		_, _ = fmt.Fprintf(w, "<!doctype html><title>test</title><script src=%q></script>", client+".js")
+		_, _ = fmt.Fprintf(w, "<!doctype html><title>test</title><link rel=icon href=data:,><script src=%q></script>", client+".js")
 	})
 	listener, err := space.listen(t.Context(), "localhost:0")
 	if err != nil {

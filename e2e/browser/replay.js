@@ -24,6 +24,7 @@ export class ReplayedClient {
   #ownProducers = new Set();
   #consumers = new Map();
   #owners = new Map();
+  #speakers = new Map(); // for the test: as owners, but kept when the socket is lost
   #inRoom = [];
   #producing = false;
   #starting = false;
@@ -39,10 +40,12 @@ export class ReplayedClient {
     this.#options = options;
   }
 
-  // join resolves when the first producer is there; the second start may follow.
+  // join starts the microphone twice: by itself when a transport is there, and
+  // once more when the transport is connected.
   async join() {
     await this.#dial();
-    await until(() => this.#producing);
+    await until(() => this.#producing && this.#send.connectionState === 'connected');
+    await this.#startAudio();
   }
 
   state() {
@@ -50,7 +53,7 @@ export class ReplayedClient {
       inRoom: this.#inRoom,
       owners: Object.fromEntries(this.#owners),
       producer: [...this.#producers.keys()].at(-1) ?? '',
-      heard: [...this.#consumers.keys()].map((id) => this.#owners.get(id)),
+      heard: [...this.#consumers.keys()].map((id) => this.#speakers.get(id)),
       errors: this.errors,
       failures: this.failures,
       events: this.events,
@@ -65,11 +68,11 @@ export class ReplayedClient {
   }
 
   tracks() {
-    return new Map([...this.#consumers].map(([id, consumer]) => [this.#owners.get(id), consumer.track]));
+    return new Map([...this.#consumers].map(([id, consumer]) => [this.#speakers.get(id), consumer.track]));
   }
 
   consumers() {
-    return new Map([...this.#consumers].map(([id, consumer]) => [this.#owners.get(id), consumer]));
+    return new Map([...this.#consumers].map(([id, consumer]) => [this.#speakers.get(id), consumer]));
   }
 
   transports() {
@@ -175,6 +178,7 @@ export class ReplayedClient {
     },
     'consumer-params': async (_message, data) => {
       if (data.userId) this.#owners.set(data.producerId, data.userId);
+      this.#speakers.set(data.producerId, data.userId);
       try {
         const { id, producerId, kind, rtpParameters } = data;
         this.#consumers.set(producerId, await this.#recv.consume({ id, producerId, kind, rtpParameters }));
