@@ -224,12 +224,9 @@ func (u *pionUser) connectTransport(t *testing.T, id, sdp string) {
 
 // sdp describes the server's side of a transport.
 func (u *pionUser) sdp(params transportParams, payloadType uint8, direction, more string) string {
-	setup := "passive"
-	switch {
-	case u.options.server:
+	setup := "passive" // also in an offer, so that nothing is left to choose
+	if u.options.server {
 		setup = "active"
-	case direction == "sendonly": // an offer
-		setup = "actpass"
 	}
 	var candidates strings.Builder
 	for _, c := range params.IceCandidates {
