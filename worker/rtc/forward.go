@@ -76,7 +76,7 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 	}
 	t.dtls.lastFlight = nil // the client has our last flight: it uses the keys
 	p.receive(l, h, index, len(payload), at)
-	if p.paused || len(payload) == 0 { // padding only: a probe, not media
+	if p.paused {
 		return
 	}
 	in := incoming{index: index, time: h.Timestamp, marker: h.Marker, payload: payload}
@@ -84,6 +84,9 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 		in.level, in.hasLevel = v[0], true
 	}
 	in.padding = l.out.padding(len(payload))
+	if len(payload) == 0 { // a probe of the sender's: without it, receivers would count a loss
+		in.padding = max(in.padding, 1)
+	}
 	l.forward(p, &in)
 }
 

@@ -275,8 +275,10 @@ func TestForwardTwoByteExtensionsPaddingAndCSRC(t *testing.T) {
 	only.Padding = true
 	only.Header.PaddingSize = 100
 	b.arrive(speaker, only)
-	if got := b.sentTo(listener); len(got) != 0 {
-		t.Fatalf("padding alone was forwarded: %v", got)
+	// It keeps its number: a receiver would take the gap for a loss.
+	got := b.sentTo(listener)
+	if len(got) != 1 || got[0].SequenceNumber != p.SequenceNumber+1 || len(got[0].Payload) != 0 || !got[0].Padding {
+		t.Fatalf("padding alone became %v", got)
 	}
 }
 
