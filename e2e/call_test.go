@@ -75,9 +75,13 @@ func testCall(t *testing.T, sc *scene, main *mainServer) {
 	}) {
 		return
 	}
-	if !t.Run("nobody met an error", func(t *testing.T) {
-		a.untroubled(t)
-		b.untroubled(t)
+	if !t.Run("nobody met an error or lost a packet", func(t *testing.T) {
+		for listener, speaker := range map[*user]*user{a: b, b: a} {
+			listener.untroubled(t)
+			if got := listener.inbound(t)[speaker.name]; got.Lost != 0 {
+				t.Errorf("%s misses %.0f packets of %s beside %.0f", listener.name, got.Lost, speaker.name, got.Packets)
+			}
+		}
 	}) {
 		return
 	}
