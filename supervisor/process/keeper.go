@@ -125,7 +125,6 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		return err.Error(), c.badSettings()
 	}
 	log.Info("worker ready", slog.Int("cpu", k.cpu))
-	k.pool.emit(ctx, Event{Kind: EventReady, Slot: k.slot, Generation: generation})
 	cause = k.watch(ctx, c, generation)
 	if ctx.Err() != nil {
 		k.setState(StateDraining)
@@ -145,30 +144,30 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 
 // obtain returns the spare, pinned now, or a process that was started pinned.
 func (k *keeper) obtain(ctx context.Context, spare bool) (*child, error) {
-	if spare {
-		if c := k.pool.takeSpare(); c != nil {
-			if k.cpu >= 0 {
-				if err := pinProcess(c.pid(), k.cpu); err != nil {
-					k.log.Warn("spare worker is not pinned", obs.Err(err))
-				}
-			}
-			return c, nil
-		}
+	if !spare {
+		return k.pool.spawn(ctx, k.cpu)
 	}
-	return k.pool.spawn(ctx, k.cpu)
+	c := k.pool.takeSpare()
+	if c == nil {
+		return k.pool.spawn(ctx, k.cpu)
+	}
+	if k.cpu < 0 {
+		return c, nil
+	}
+	if err := pinProcess(c.pid(), k.cpu); err != nil {
+		k.log.Warn("spare worker is not pinned", obs.Err(err))
+	}
+	return c, nil
 }
 
-// bringUp gives the process its slot and opens the control connection.
+// bringUp gives the process its slot and waits until it serves.
 func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generation) error {
 	k.mu.Lock()
 	k.info.PID = c.pid()
 	k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	if err := c.assign(ctx, k.pool.assignment(k.slot, generation), k.pool.cfg.Sockets[k.slot].Files); err != nil {
-		return err
-	}
-	return nil
+	return c.assign(ctx, k.pool.assignment(k.slot, generation), k.pool.cfg.Sockets[k.slot].Files)
 }
 
 // watch follows a ready worker until its process ends (then it returns ""), it
@@ -184,6 +183,7 @@ func (k *keeper) watch(ctx context.Context, c *child, generation ident.Generatio
 	client := k.client
 	k.info.State, k.info.Since = StateReady, time.Now()
 	k.mu.Unlock()
+	k.pool.emit(ctx, Event{Kind: EventReady, Slot: k.slot, Generation: generation})
 
 	ctx, cancel := context.WithCancel(ctx)
 	m := monitor{keeper: k, client: client, conn: conn, generation: generation}

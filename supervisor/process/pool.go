@@ -38,6 +38,8 @@ type Config struct {
 	LogLevel string
 	// OrphanTimeout is how long workers without users outlive their supervisor.
 	OrphanTimeout time.Duration
+	// MaxWait bounds how long packets wait for others to the same destination; 0 is the worker's default.
+	MaxWait time.Duration
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
 	// Health says when a worker counts as hung.
@@ -137,7 +139,7 @@ func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
 	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child)}
 	p.start = p.startProcess
 	for slot := range cfg.Slots {
-		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot))) //nolint:gosec // at most 1024
+		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot)))
 	}
 	return p, nil
 }
@@ -202,7 +204,7 @@ func (p *Pool) SocketPath(slot ident.Slot) string {
 func (p *Pool) assignment(slot ident.Slot, generation ident.Generation) handoff.Assign {
 	return handoff.Assign{
 		Slot: slot, Generation: generation, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
-		OrphanTimeout: int64(p.cfg.OrphanTimeout), Files: p.cfg.Sockets[slot].Names,
+		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), Files: p.cfg.Sockets[slot].Names,
 	}
 }
 
