@@ -1,0 +1,135 @@
+// Command dspeakctl is the operators' view of a running supervisor.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := command().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "dspeakctl:", status.Convert(err).Message())
+		os.Exit(1)
+	}
+}
+
+// control is what all commands share.
+type control struct {
+	socket string
+	json   bool
+}
+
+func command() *cobra.Command {
+	c := &control{}
+	root := &cobra.Command{
+		Use: "dspeakctl", Short: "Look into a running voice backend and act on it",
+		SilenceUsage: true, SilenceErrors: true,
+	}
+	root.PersistentFlags().StringVar(&c.socket, "socket", defaultSocket(), "the supervisor's admin socket")
+	root.PersistentFlags().BoolVar(&c.json, "json", false, "print JSON")
+	var reason string
+	kick := &cobra.Command{
+		Use: "kick CHANNEL USER", Short: "Remove a user from a channel at once", Args: cobra.ExactArgs(2),
+		RunE: c.run(func(ctx context.Context, client adminv1.AdminServiceClient, args []string) (proto.Message, error) {
+			return client.KickUser(ctx, &adminv1.KickUserRequest{ChannelId: args[0], UserId: args[1], Reason: reason})
+		}),
+	}
+	kick.Flags().StringVar(&reason, "reason", "", "shown to the user")
+	root.AddCommand(
+		&cobra.Command{
+			Use: "workers", Short: "List the worker slots", Args: cobra.NoArgs,
+			RunE: c.run(func(ctx context.Context, client adminv1.AdminServiceClient, _ []string) (proto.Message, error) {
+				return client.ListWorkers(ctx, &adminv1.ListWorkersRequest{})
+			}),
+		},
+		&cobra.Command{
+			Use: "channels", Short: "List the voice channels", Args: cobra.NoArgs,
+			RunE: c.run(func(ctx context.Context, client adminv1.AdminServiceClient, _ []string) (proto.Message, error) {
+				return client.ListChannels(ctx, &adminv1.ListChannelsRequest{})
+			}),
+		},
+		&cobra.Command{
+			Use: "channel ID", Short: "Show one channel: users, transports, and who hears whom", Args: cobra.ExactArgs(1),
+			RunE: c.run(func(ctx context.Context, client adminv1.AdminServiceClient, args []string) (proto.Message, error) {
+				return client.GetChannel(ctx, &adminv1.GetChannelRequest{ChannelId: args[0]})
+			}),
+		},
+		kick,
+	)
+	return root
+}
+
+// defaultSocket is in DSPEAK_RUN_DIR, or in run/ beside this program.
+func defaultSocket() string {
+	dir := os.Getenv("DSPEAK_RUN_DIR")
+	if dir == "" {
+		self, err := os.Executable()
+		if err != nil {
+			self = "."
+		}
+		dir = filepath.Join(filepath.Dir(self), "run")
+	}
+	return filepath.Join(dir, "supervisor.sock")
+}
+
+// request asks the supervisor one thing.
+type request func(ctx context.Context, client adminv1.AdminServiceClient, args []string) (proto.Message, error)
+
+func (c *control) run(ask request) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		conn, err := grpc.NewClient("unix:"+c.socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return fmt.Errorf("dial %s: %w", c.socket, err)
+		}
+		defer func() { _ = conn.Close() }()
+		ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+		defer cancel()
+		answer, err := ask(ctx, adminv1.NewAdminServiceClient(conn), args)
+		if err != nil {
+			return err
+		}
+		if !c.json {
+			return write(cmd.OutOrStdout(), answer)
+		}
+		b, err := protojson.MarshalOptions{EmitDefaultValues: true, Multiline: true}.Marshal(answer)
+		if err != nil {
+			return fmt.Errorf("encode answer: %w", err)
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), string(b))
+		return err
+	}
+}
+
+// write prints an answer as a table.
+func write(w io.Writer, answer proto.Message) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	switch m := answer.(type) {
+	case *adminv1.ListWorkersResponse:
+		writeWorkers(table, m)
+	case *adminv1.ListChannelsResponse:
+		writeChannels(table, m.GetChannels())
+	case *adminv1.GetChannelResponse:
+		writeChannel(table, m)
+	case *adminv1.KickUserResponse:
+		fmt.Fprintf(table, "removed, %d sockets closed\n", m.GetSockets())
+	}
+	return table.Flush()
+}

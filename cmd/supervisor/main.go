@@ -1,0 +1,52 @@
+// Command supervisor serves the signaling sockets, runs the workers, and links
+// them to the app's main server.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/pflag"
+
+	"github.com/dspeak/sfu/internal/config"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/supervisor"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "supervisor:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	flags := pflag.NewFlagSet("supervisor", pflag.ContinueOnError)
+	config.AddFlags(flags)
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		if errors.Is(err, pflag.ErrHelp) {
+			return nil
+		}
+		return err
+	}
+	cfg, err := config.Load(flags, os.Environ())
+	if err != nil {
+		return err
+	}
+	if check, err := flags.GetBool(config.FlagCheck); err != nil || check {
+		return err
+	}
+	log, err := obs.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	return supervisor.Run(ctx, cfg, log)
+}

@@ -1,0 +1,158 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	interopwire "github.com/dspeak/sfu/interop/wire"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+	"github.com/dspeak/sfu/signaling"
+	"github.com/dspeak/sfu/signaling/wire"
+	"github.com/dspeak/sfu/supervisor/process"
+)
+
+const (
+	// callTimeout bounds one control call.
+	callTimeout = 5 * time.Second
+	// Bounds of what one user may hold.
+	maxTransports = 16
+	maxConsumers  = 2048
+)
+
+// workers is what the backend needs of the process pool.
+type workers interface {
+	Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Generation, bool)
+	Workers() []process.WorkerInfo
+}
+
+// presence takes news for the main server; it never blocks.
+type presence interface {
+	Send(m interopwire.Message)
+}
+
+// backend gives signaling requests and main-server messages their meaning. It
+// implements signaling.Backend and interop.Backend.
+type backend struct {
+	registry  *registry
+	workers   workers
+	presence  presence // a no-op without a main server
+	addresses *addresses
+	log       *slog.Logger
+
+	grace    time.Duration
+	cooldown time.Duration
+
+	iceServers atomic.Pointer[json.RawMessage]
+	kicks      atomic.Uint64
+	// fault is what the last status said; guarded by statusMu.
+	statusMu sync.Mutex
+	fault    map[ident.Slot]string
+	// background are the clean-up calls that nobody waits for but the end.
+	background sync.WaitGroup
+}
+
+// errSessionClosed answers requests of a socket whose user is gone.
+var errSessionClosed = fmt.Errorf("session: %w", errs.ErrClosed)
+
+// Handle implements signaling.Backend: it only dispatches.
+func (b *backend) Handle(ctx context.Context, s *signaling.Session, req wire.Request) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	c := call{backend: b, session: s, requestID: req.RequestID}
+	switch data := req.Data.(type) {
+	case wire.GetRtpCapabilities:
+		return c.getRtpCapabilities(ctx)
+	case wire.ClientRtpCapabilities:
+		return c.clientRtpCapabilities(data)
+	case wire.CreateTransport:
+		return c.createTransport(ctx)
+	case wire.ConnectTransport:
+		return c.connectTransport(ctx, data)
+	case wire.Produce:
+		return c.produce(ctx, data)
+	case wire.Consume:
+		return c.consume(ctx, data)
+	case wire.Pause:
+		return c.setPaused(ctx, data.Target, true)
+	case wire.Resume:
+		return c.setPaused(ctx, data.Target, false)
+	case wire.CloseProducer:
+		return c.closeProducer(data)
+	case wire.CloseTransport:
+		return c.closeTransport(data)
+	default:
+		return wire.ErrUnknownType(req.Type)
+	}
+}
+
+// call is one request under way.
+type call struct {
+	*backend
+
+	session   *signaling.Session
+	requestID json.RawMessage
+}
+
+// userLocked is the socket's user, nil when it was removed.
+func (c *call) userLocked() *user { return c.registry.sessions[c.session] }
+
+// client returns the control client of the worker that holds the router, as long
+// as it is the same process.
+func (b *backend) client(r *router) (workerv1.WorkerServiceClient, error) {
+	if r == nil {
+		return nil, errs.ErrUnavailable
+	}
+	client, generation, ok := b.workers.Client(r.slot)
+	if !ok || generation != r.generation {
+		return nil, fmt.Errorf("worker %d: %w", r.slot, errs.ErrUnavailable)
+	}
+	return client, nil
+}
+
+// carryOut closes on the worker what the registry gave up. Nobody waits for it.
+func (b *backend) carryOut(c cleanup) {
+	if c.empty() {
+		return
+	}
+	client, err := b.client(&c.router)
+	if err != nil {
+		return // the process is gone, and all of it with it
+	}
+	b.background.Go(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		if err := c.run(ctx, client); err != nil && !errors.Is(err, errs.ErrNotFound) && !errors.Is(err, errs.ErrUnavailable) {
+			b.log.Warn("worker clean-up", slog.Any(obs.KeySlot, c.router.slot), obs.Err(err))
+		}
+	})
+}
+
+func (c *cleanup) run(ctx context.Context, client workerv1.WorkerServiceClient) error {
+	if c.closeAll {
+		_, err := client.CloseRouter(ctx, &workerv1.CloseRouterRequest{RouterId: string(c.router.id)})
+		return err
+	}
+	var faults []error
+	for _, id := range c.consumers {
+		_, err := client.CloseConsumer(ctx, &workerv1.CloseConsumerRequest{ConsumerId: string(id)})
+		faults = append(faults, err)
+	}
+	for _, id := range c.producers {
+		_, err := client.CloseProducer(ctx, &workerv1.CloseProducerRequest{ProducerId: string(id)})
+		faults = append(faults, err)
+	}
+	for _, id := range c.transports {
+		_, err := client.CloseTransport(ctx, &workerv1.CloseTransportRequest{TransportId: string(id)})
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,187 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	interopwire "github.com/dspeak/sfu/interop/wire"
+	"github.com/dspeak/sfu/signaling"
+	"github.com/dspeak/sfu/signaling/wire"
+)
+
+// Admit implements signaling.Backend: a kicked user waits.
+func (b *backend) Admit(userID ident.UserID, channelID ident.ChannelID) error {
+	r := b.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := membership{channelID, userID}
+	until, ok := r.kicked[key]
+	if !ok {
+		return nil
+	}
+	if time.Now().After(until) {
+		delete(r.kicked, key)
+		return nil
+	}
+	return fmt.Errorf("removed from this channel, try again later: %w", errs.ErrDenied)
+}
+
+// Join implements signaling.Backend.
+func (b *backend) Join(_ context.Context, s *signaling.Session) error {
+	r := b.registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return errSessionClosed
+	}
+	ch := r.channels[s.ChannelID()]
+	if ch == nil {
+		ch = &channel{id: s.ChannelID(), created: time.Now()}
+		r.channels[ch.id] = ch
+	}
+	u := ch.user(s.UserID())
+	fresh, restored := u == nil, false
+	if fresh {
+		u = &user{id: s.UserID(), logName: s.LogUser(), channel: ch}
+		ch.users = append(ch.users, u)
+	}
+	if u.grace != nil {
+		u.grace.Stop()
+		u.grace, restored = nil, true
+	}
+	r.sessions[s] = u
+	connected := wire.Connected{ChannelID: ch.id, UserID: u.id, Message: wire.MessageConnected}
+	if restored {
+		connected.Message = wire.MessageRestored
+	}
+	s.Send(ch.inChannelLocked())
+	s.Send(connected)
+	switch {
+	case fresh:
+		b.broadcastLocked(ch, u, ch.inChannelLocked())
+		b.tellPresenceLocked(interopwire.EventJoin, u, "")
+		b.syncPresenceLocked(ch)
+	case restored:
+		b.broadcastLocked(ch, u, ch.inChannelLocked())
+		b.tellPresenceLocked(interopwire.EventRejoin, u, "session restored")
+	}
+	u.sessions = append(u.sessions, s)
+	return nil
+}
+
+// Leave implements signaling.Backend: the last socket of a user starts the grace.
+func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
+	r := b.registry
+	r.mu.Lock()
+	u := r.sessions[s]
+	delete(r.sessions, s)
+	if u == nil || u.gone {
+		r.mu.Unlock()
+		return
+	}
+	u.sessions = slices.DeleteFunc(u.sessions, func(other *signaling.Session) bool { return other == s })
+	if len(u.sessions) > 0 {
+		r.mu.Unlock()
+		return
+	}
+	var todo cleanup
+	if r.closed || b.grace <= 0 {
+		todo = b.removeUserLocked(u, "")
+	} else {
+		b.tellPresenceLocked(interopwire.EventStagedLeave, u, cause.Cause.String())
+		var timer *time.Timer
+		timer = time.AfterFunc(b.grace, func() { b.expire(u, timer) })
+		u.grace = timer
+	}
+	r.mu.Unlock()
+	b.carryOut(todo)
+}
+
+// expire ends a grace, unless the user came back and that timer is an old one.
+func (b *backend) expire(u *user, timer *time.Timer) {
+	r := b.registry
+	r.mu.Lock()
+	var todo cleanup
+	if !u.gone && u.grace == timer {
+		todo = b.removeUserLocked(u, "grace period over")
+	}
+	r.mu.Unlock()
+	b.carryOut(todo)
+}
+
+// removeUserLocked takes a user and its media out and tells everyone.
+func (b *backend) removeUserLocked(u *user, reason string) cleanup {
+	ch := u.channel
+	u.gone = true
+	if u.grace != nil {
+		u.grace.Stop()
+		u.grace = nil
+	}
+	for _, s := range u.sessions {
+		delete(b.registry.sessions, s)
+	}
+	if u.producer != nil {
+		b.endProducerLocked(u.producer)
+	}
+	ch.users = slices.DeleteFunc(ch.users, func(other *user) bool { return other == u })
+	var todo cleanup
+	if ch.router != nil {
+		todo.router = *ch.router
+	}
+	if len(ch.users) == 0 {
+		delete(b.registry.channels, ch.id)
+		todo.closeAll = ch.router != nil
+	} else {
+		for _, t := range u.transports {
+			todo.transports = append(todo.transports, t.id)
+		}
+		b.broadcastLocked(ch, nil, ch.inChannelLocked())
+	}
+	b.tellPresenceLocked(interopwire.EventLeave, u, reason)
+	b.syncPresenceLocked(ch)
+	return todo
+}
+
+// defaultKickReason is told when nobody gave a reason.
+const defaultKickReason = "removed from the channel"
+
+// kick ends a user's presence in a channel at once and returns how many sockets
+// were closed. The user may not come back before the cooldown is over.
+func (b *backend) kick(userID ident.UserID, channelID ident.ChannelID, reason string) int {
+	if reason == "" {
+		reason = defaultKickReason
+	}
+	r := b.registry
+	now := time.Now()
+	r.mu.Lock()
+	for key, until := range r.kicked {
+		if now.After(until) {
+			delete(r.kicked, key)
+		}
+	}
+	if b.cooldown > 0 {
+		r.kicked[membership{channelID, userID}] = now.Add(b.cooldown)
+	}
+	var todo cleanup
+	var sockets []*signaling.Session
+	if ch := r.channels[channelID]; ch != nil {
+		if u := ch.user(userID); u != nil {
+			sockets = u.sessions
+			for _, s := range sockets {
+				s.Send(wire.ForceDisconnect{Reason: reason})
+			}
+			todo = b.removeUserLocked(u, reason)
+		}
+	}
+	r.mu.Unlock()
+	b.kicks.Add(1)
+	b.carryOut(todo)
+	for _, s := range sockets {
+		s.Close(wire.ClosePolicy, reason)
+	}
+	return len(sockets)
+}

@@ -1,0 +1,93 @@
+package supervisor
+
+import (
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/dspeak/sfu/signaling"
+	"github.com/dspeak/sfu/supervisor/process"
+)
+
+// collector makes the metrics out of the registry and the workers' last reports
+// at each scrape.
+type collector struct {
+	backend *backend
+	sockets *signaling.Server
+
+	channels, users, sessions, kicks, workers          *prometheus.Desc
+	cpu, resident, transports, producers, consumers    *prometheus.Desc
+	received, sent, dropped, restarts, workerGoroutine *prometheus.Desc
+}
+
+func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("dspeak_"+name, help, labels, nil)
+	}
+	c := &collector{
+		backend: b, sockets: sockets,
+		channels:        desc("channels", "Voice channels with users."),
+		users:           desc("users", "Users in channels, those within the grace period included."),
+		sessions:        desc("signaling_sessions", "Open signaling sockets."),
+		kicks:           desc("kicks_total", "Forced disconnects."),
+		workers:         desc("workers", "Worker slots by state.", "state"),
+		cpu:             desc("worker_cpu_share", "Share of a CPU that the worker uses.", "slot"),
+		resident:        desc("worker_resident_bytes", "Resident memory of the worker.", "slot"),
+		transports:      desc("worker_transports", "Transports on the worker.", "slot"),
+		producers:       desc("worker_producers", "Producers on the worker.", "slot"),
+		consumers:       desc("worker_consumers", "Consumers on the worker.", "slot"),
+		received:        desc("worker_packets_received_total", "Packets received by the worker.", "slot"),
+		sent:            desc("worker_packets_sent_total", "Packets sent by the worker.", "slot"),
+		dropped:         desc("worker_packets_dropped_total", "Packets dropped by the worker.", "slot"),
+		restarts:        desc("worker_restarts_total", "Restarts of the slot.", "slot"),
+		workerGoroutine: desc("worker_goroutines", "Goroutines of the worker.", "slot"),
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(c, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return registry
+}
+
+// Describe implements prometheus.Collector.
+func (c *collector) Describe(out chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, out) }
+
+// Collect implements prometheus.Collector.
+func (c *collector) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	r := c.backend.registry
+	r.mu.Lock()
+	users := 0
+	for _, ch := range r.channels {
+		users += len(ch.users)
+	}
+	gauge(c.channels, float64(len(r.channels)))
+	r.mu.Unlock()
+	gauge(c.users, float64(users))
+	gauge(c.sessions, float64(c.sockets.Len()))
+	counter(c.kicks, c.backend.kicks.Load())
+	states := map[process.State]int{process.StateReady: 0}
+	for _, w := range c.backend.workers.Workers() {
+		slot := strconv.Itoa(int(w.Slot))
+		states[w.State]++
+		counter(c.restarts, uint64(w.Restarts), slot) //nolint:gosec // a count
+		if u := w.Usage; u != nil {
+			gauge(c.cpu, u.GetCpuShare(), slot)
+			gauge(c.resident, float64(u.GetResidentBytes()), slot)
+			gauge(c.transports, float64(u.GetTransports()), slot)
+			gauge(c.producers, float64(u.GetProducers()), slot)
+			gauge(c.consumers, float64(u.GetConsumers()), slot)
+			gauge(c.workerGoroutine, float64(u.GetGoroutines()), slot)
+			counter(c.received, u.GetPacketsReceived(), slot)
+			counter(c.sent, u.GetPacketsSent(), slot)
+			counter(c.dropped, u.GetPacketsDropped(), slot)
+		}
+	}
+	for state, n := range states {
+		gauge(c.workers, float64(n), string(state))
+	}
+}

@@ -1,0 +1,175 @@
+package supervisor
+
+import (
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dspeak/sfu/internal/ident"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+	"github.com/dspeak/sfu/signaling"
+)
+
+// registry is who is where. All fields are guarded by mu.
+type registry struct {
+	mu       sync.Mutex
+	channels map[ident.ChannelID]*channel
+	sessions map[*signaling.Session]*user
+	// kicked holds until when a user may not open a channel again.
+	kicked map[membership]time.Time
+	closed bool // no grace any more: the process ends
+}
+
+// membership names a user in a channel.
+type membership struct {
+	channel ident.ChannelID
+	user    ident.UserID
+}
+
+func newRegistry() *registry {
+	return &registry{
+		channels: map[ident.ChannelID]*channel{},
+		sessions: map[*signaling.Session]*user{},
+		kicked:   map[membership]time.Time{},
+	}
+}
+
+// channel is one voice channel. It lives while it has users.
+type channel struct {
+	id      ident.ChannelID
+	created time.Time
+	users   []*user // in the order of joining
+	// producers in the order of producing.
+	producers []*producer
+	router    *router
+	// placing is closed when an attempt to place the channel ended; nil: none runs.
+	placing chan struct{}
+}
+
+// router is the media side of a channel on one worker process.
+type router struct {
+	id           ident.RouterID
+	slot         ident.Slot
+	generation   ident.Generation
+	capabilities json.RawMessage
+}
+
+// user is one user in one channel, with all of its sockets.
+type user struct {
+	id       ident.UserID
+	logName  string // what may stand in a log
+	channel  *channel
+	sessions []*signaling.Session
+	// grace runs while no socket is open; nil otherwise.
+	grace        *time.Timer
+	gone         bool // removed: late answers find it so
+	capabilities *workerv1.RtpCapabilities
+	transports   []*transport // in the order of creation
+	producer     *producer
+	consumers    []*consumer
+}
+
+// transport is a user's transport. connected: its DTLS parameters were given.
+type transport struct {
+	id        ident.TransportID
+	session   *signaling.Session // that created it
+	connected bool
+	consuming map[ident.ProducerID]bool // producers consumed, or about to be
+}
+
+type producer struct {
+	id        ident.ProducerID
+	user      *user
+	transport *transport
+}
+
+type consumer struct {
+	id        ident.ConsumerID
+	producer  *producer
+	transport *transport
+}
+
+func (ch *channel) user(id ident.UserID) *user {
+	for _, u := range ch.users {
+		if u.id == id {
+			return u
+		}
+	}
+	return nil
+}
+
+func (ch *channel) producer(id ident.ProducerID) *producer {
+	for _, p := range ch.producers {
+		if p.id == id {
+			return p
+		}
+	}
+	return nil
+}
+
+func (u *user) transport(id ident.TransportID) *transport {
+	for _, t := range u.transports {
+		if t.id == id {
+			return t
+		}
+	}
+	return nil
+}
+
+// candidates are the transports that a request without a transport's id may mean:
+// those of its own socket while another socket of the user is open or one of them
+// is in use, else all of the user's (after a restored session).
+func (u *user) candidates(s *signaling.Session) []*transport {
+	var own []*transport
+	connected := false
+	for _, t := range u.transports {
+		if t.session == s {
+			own = append(own, t)
+			connected = connected || t.connected
+		}
+	}
+	if connected || (len(u.sessions) > 1 && len(own) > 0) {
+		return own
+	}
+	return u.transports
+}
+
+// cleanup is what is to be closed on a worker once the lock is released.
+type cleanup struct {
+	router     router
+	closeAll   bool // the router with everything in it
+	transports []ident.TransportID
+	producers  []ident.ProducerID
+	consumers  []ident.ConsumerID
+}
+
+func (c *cleanup) empty() bool {
+	return !c.closeAll && len(c.transports) == 0 && len(c.producers) == 0 && len(c.consumers) == 0
+}
+
+// dropProducerLocked takes a producer and its consumers out.
+func (r *registry) dropProducerLocked(p *producer) {
+	ch := p.user.channel
+	ch.producers = slices.DeleteFunc(ch.producers, func(other *producer) bool { return other == p })
+	if p.user.producer == p {
+		p.user.producer = nil
+	}
+	for _, u := range ch.users {
+		u.consumers = slices.DeleteFunc(u.consumers, func(c *consumer) bool { return c.producer == p })
+		for _, t := range u.transports {
+			delete(t.consuming, p.id)
+		}
+	}
+}
+
+// dropTransportLocked takes a transport and its consumers out, and returns the
+// producer on it, if any, which the caller drops and tells of.
+func (r *registry) dropTransportLocked(u *user, t *transport) *producer {
+	u.transports = slices.DeleteFunc(u.transports, func(other *transport) bool { return other == t })
+	u.consumers = slices.DeleteFunc(u.consumers, func(c *consumer) bool { return c.transport == t })
+	if u.producer != nil && u.producer.transport == t {
+		return u.producer
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+	"github.com/dspeak/sfu/signaling/wire"
+	"github.com/dspeak/sfu/supervisor/placement"
+	"github.com/dspeak/sfu/supervisor/process"
+)
+
+// router returns the channel's router, and makes it when there is none: on the
+// least loaded worker. One request places a channel, the others wait for it.
+func (c *call) router(ctx context.Context) (*user, *router, error) {
+	for {
+		c.registry.mu.Lock()
+		u := c.userLocked()
+		if u == nil {
+			c.registry.mu.Unlock()
+			return nil, nil, errSessionClosed
+		}
+		ch := u.channel
+		if ch.router != nil {
+			defer c.registry.mu.Unlock()
+			return u, ch.router, nil
+		}
+		if wait := ch.placing; wait != nil {
+			c.registry.mu.Unlock()
+			select {
+			case <-wait:
+				continue
+			case <-ctx.Done():
+				return nil, nil, wire.ErrRouterNotReady()
+			}
+		}
+		ch.placing = make(chan struct{})
+		loads := c.loadsLocked()
+		c.registry.mu.Unlock()
+		r, err := c.place(ctx, loads)
+		c.registry.mu.Lock()
+		close(ch.placing)
+		ch.placing = nil
+		if err == nil && c.registry.channels[ch.id] == ch {
+			ch.router = r
+			c.registry.mu.Unlock()
+			continue
+		}
+		c.registry.mu.Unlock()
+		if err != nil {
+			c.log.Warn("channel not placed", slog.String(obs.KeyChannel, string(ch.id)), obs.Err(err))
+			return nil, nil, wire.ErrRouterNotReady()
+		}
+		c.carryOut(cleanup{router: *r, closeAll: true}) // the channel emptied meanwhile
+		return nil, nil, errSessionClosed
+	}
+}
+
+// loadsLocked are the figures that placement decides by.
+func (b *backend) loadsLocked() []placement.Load {
+	channels := map[ident.Slot]int{}
+	for _, ch := range b.registry.channels {
+		if ch.router != nil {
+			channels[ch.router.slot]++
+		}
+	}
+	infos := b.workers.Workers()
+	loads := make([]placement.Load, len(infos))
+	for i, w := range infos {
+		loads[i] = placement.Load{
+			Slot: w.Slot, Serving: w.State == process.StateReady, Channels: channels[w.Slot],
+			CPUShare: w.Usage.GetCpuShare(), Consumers: w.Usage.GetConsumers(),
+		}
+	}
+	return loads
+}
+
+// place makes a router on the least loaded worker.
+func (b *backend) place(ctx context.Context, loads []placement.Load) (*router, error) {
+	slot, ok := placement.Choose(loads)
+	if !ok {
+		return nil, fmt.Errorf("no worker serves: %w", errs.ErrUnavailable)
+	}
+	client, generation, ok := b.workers.Client(slot)
+	if !ok {
+		return nil, fmt.Errorf("worker %d: %w", slot, errs.ErrUnavailable)
+	}
+	r := &router{id: ident.RouterID(ident.New()), slot: slot, generation: generation}
+	resp, err := client.CreateRouter(ctx, &workerv1.CreateRouterRequest{RouterId: string(r.id)})
+	if err != nil {
+		return nil, err
+	}
+	if r.capabilities, err = toJSON(resp.GetRtpCapabilities()); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// toJSON writes a parameter object as clients read it.
+func toJSON(m proto.Message) ([]byte, error) {
+	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
+	}
+	return b, nil
+}
+
+// fromJSON reads a parameter object of a client. Faults wrap errs.ErrInvalid.
+func fromJSON(b []byte, m proto.Message) error {
+	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, m); err != nil {
+		// The text of the library differs from build to build: it is not for clients.
+		return fmt.Errorf("malformed %s: %w", m.ProtoReflect().Descriptor().Name(), errs.ErrInvalid)
+	}
+	return nil
+}
+
+// followWorkers handles the pool's events until they end.
+func (b *backend) followWorkers(events <-chan process.Event) {
+	for e := range events {
+		switch e.Kind {
+		case process.EventReady:
+			b.setFault(e.Slot, "")
+		case process.EventDown, process.EventFailed:
+			b.workerDown(e)
+		case process.EventWorker:
+			if closed := e.Worker.GetTransportClosed(); closed != nil {
+				b.transportClosed(closed)
+			}
+		}
+	}
+}
+
+// workerDown tells everyone on a dead worker, and forgets the media.
+func (b *backend) workerDown(e process.Event) {
+	b.setFault(e.Slot, fmt.Sprintf("worker %d: %s", e.Slot, e.Cause))
+	reason := "worker crashed"
+	b.registry.mu.Lock()
+	defer b.registry.mu.Unlock()
+	for _, ch := range b.registry.channels {
+		if ch.router == nil || ch.router.slot != e.Slot || ch.router.generation != e.Generation {
+			continue
+		}
+		ch.router = nil
+		for _, u := range ch.users {
+			for _, t := range u.transports {
+				for _, s := range u.sessions {
+					s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
+				}
+			}
+			u.transports, u.consumers = nil, nil
+		}
+		for len(ch.producers) > 0 {
+			b.endProducerLocked(ch.producers[0])
+		}
+		b.broadcastLocked(ch, nil, ch.inChannelLocked())
+	}
+}
+
+// neverConnected is the worker's reason for dropping a transport without use.
+const neverConnected = "never connected"
+
+// transportClosed handles a transport that its worker gave up. One that was never
+// used goes silently: the shipped client asks for two such at each reconnect.
+func (b *backend) transportClosed(e *workerv1.TransportClosedEvent) {
+	b.registry.mu.Lock()
+	defer b.registry.mu.Unlock()
+	for _, ch := range b.registry.channels {
+		if ch.router == nil || string(ch.router.id) != e.GetRouterId() {
+			continue
+		}
+		for _, u := range ch.users {
+			if t := u.transport(ident.TransportID(e.GetTransportId())); t != nil {
+				b.giveUpLocked(u, t, e.GetReason())
+				return
+			}
+		}
+	}
+}
+
+func (b *backend) giveUpLocked(u *user, t *transport, reason string) {
+	p := b.registry.dropTransportLocked(u, t)
+	if t.connected || reason != neverConnected {
+		for _, s := range u.sessions {
+			s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
+		}
+	}
+	if p != nil {
+		b.endProducerLocked(p)
+		b.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+	}
+}
+
+// serving says whether at least one worker serves.
+func (b *backend) serving() bool {
+	for _, w := range b.workers.Workers() {
+		if w.State == process.StateReady {
+			return true
+		}
+	}
+	return false
+}
+
+// awaitServing waits until a worker serves, bounded.
+func (b *backend) awaitServing(ctx context.Context, limit time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	ticker := time.NewTicker(10 * time.Millisecond)
+	defer ticker.Stop()
+	for !b.serving() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+	}
+	return true
+}

@@ -1,0 +1,249 @@
+package supervisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dspeak/sfu/internal/config"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/interop"
+	interopwire "github.com/dspeak/sfu/interop/wire"
+	"github.com/dspeak/sfu/signaling"
+	"github.com/dspeak/sfu/signaling/wire"
+	"github.com/dspeak/sfu/supervisor/process"
+)
+
+const (
+	// flushTimeout bounds how long sockets may take to end at a stop.
+	flushTimeout = 3 * time.Second
+	// startTimeout is how long the public port waits for the first worker.
+	startTimeout = 3 * time.Second
+)
+
+// supervisor is the process: its parts, in the order of their dependence.
+type supervisor struct {
+	cfg     config.Config
+	log     *slog.Logger
+	dir     *runDir
+	media   *mediaSockets
+	http    net.Listener
+	admin   net.Listener
+	pool    *process.Pool
+	backend *backend
+	sockets *signaling.Server
+	api     *interop.API  // nil without a main server
+	link    *interop.Link // nil without a main server
+}
+
+// Run starts everything, serves until ctx ends, then stops in the reverse order
+// and returns when no part and no process is left. A fault at the start is one
+// error that says what to change, and nothing stays behind.
+func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	s, err := open(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	err = s.serve(ctx)
+	return errors.Join(err, s.close())
+}
+
+// open takes everything that can be occupied or refused.
+func open(ctx context.Context, cfg config.Config, log *slog.Logger) (s *supervisor, err error) {
+	s = &supervisor{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			_ = s.close() // the first fault is the one to tell
+		}
+	}()
+	cpus := process.AllowedCPUs()
+	slots := cfg.Workers.Count
+	if slots == 0 {
+		slots = max(len(cpus), 1)
+	}
+	if err := cfg.CheckPorts(slots); err != nil {
+		return s, err
+	}
+	if s.dir, err = openRunDir(cfg.RunDir); err != nil {
+		return s, err
+	}
+	if s.http, err = listenHTTP(ctx, cfg.HTTP); err != nil {
+		return s, err
+	}
+	if s.media, err = openMediaSockets(cfg.Media, slots, log); err != nil {
+		return s, err
+	}
+	if s.admin, err = listenAdmin(ctx, filepath.Join(s.dir.path, "supervisor.sock")); err != nil {
+		return s, err
+	}
+	if err := s.openPool(slots, cpus); err != nil {
+		return s, err
+	}
+	return s, s.wire()
+}
+
+func (s *supervisor) openPool(slots int, cpus []int) error {
+	binary := s.cfg.Workers.Binary
+	if binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find the worker program: %w", err)
+		}
+		binary = filepath.Join(filepath.Dir(self), "worker")
+	}
+	var err error
+	s.pool, err = process.NewPool(process.Config{
+		Binary: binary, RunDir: s.dir.path, Slots: slots, CPUs: cpus, Spare: s.cfg.Workers.Spare,
+		Sockets: s.media.slots, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
+		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout,
+		Health: process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
+	}, s.log)
+	return err
+}
+
+// wire connects the parts.
+func (s *supervisor) wire() error {
+	s.backend = &backend{
+		registry: newRegistry(), workers: s.pool, presence: silence{}, log: s.log,
+		addresses: newAddresses(s.cfg, s.media.served, s.log),
+		grace:     s.cfg.Signaling.Grace, cooldown: s.cfg.Signaling.KickCooldown,
+		fault: map[ident.Slot]string{},
+	}
+	var validator signaling.Validator
+	if s.cfg.Interop.APIBaseURL != "" {
+		var err error
+		s.api, err = interop.NewAPI(interop.APIConfig{BaseURL: s.cfg.Interop.APIBaseURL, Timeout: s.cfg.Interop.Timeout, Log: s.log})
+		if err != nil {
+			return err
+		}
+		s.link, err = interop.NewLink(interop.LinkConfig{BaseURL: s.cfg.Interop.WSBaseURL, Backend: s.backend, Log: s.log})
+		if err != nil {
+			return err
+		}
+		s.backend.presence, validator = s.link, s.api
+	}
+	c := s.cfg.Signaling
+	s.sockets = signaling.NewServer(signaling.Config{
+		Backend: s.backend, Validator: validator, Log: s.log,
+		Limits: signaling.Limits{
+			MessageBytes: int64(c.MessageBytes), Rate: c.Rate, Burst: c.Burst, PendingRequests: c.PendingRequests,
+			SendQueue: c.SendQueue, WriteTimeout: c.WriteTimeout, HeartbeatInterval: c.HeartbeatInterval,
+			HeartbeatTimeout: c.HeartbeatTimeout, ValidationTimeout: c.ValidationTimeout,
+			Connections: c.Connections, ConnectionsPerAddress: c.ConnectionsPerAddress,
+		},
+		Origins: s.cfg.HTTP.Origins, AnyOrigin: !s.cfg.Production() && len(s.cfg.HTTP.Origins) == 0,
+		TrustedProxies: s.cfg.HTTP.TrustedProxies,
+	})
+	return nil
+}
+
+// serve runs all parts. Workers and the link outlive the sockets: what the sockets'
+// end has to tell still arrives.
+func (s *supervisor) serve(ctx context.Context) error {
+	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopInner()
+	outer, stopOuter := context.WithCancel(ctx)
+	defer stopOuter()
+	group := errgroup.Group{}
+	part := func(run func() error) {
+		group.Go(func() error {
+			defer stopOuter() // a part that ends takes the rest with it
+			return run()
+		})
+	}
+	part(func() error { return s.pool.Run(inner) })
+	part(func() error { s.backend.followWorkers(s.pool.Events()); return nil })
+	part(func() error { return serveAdmin(inner, s.backend, s.admin) })
+	s.backend.addresses.refresh(ctx)
+	part(func() error { s.backend.addresses.run(inner); return nil })
+	if s.link != nil {
+		part(func() error { return s.link.Run(inner) })
+		part(func() error {
+			s.api.PollICEServers(inner, s.cfg.Interop.ICEServersInterval, s.setICEServers)
+			return nil
+		})
+	}
+	s.backend.awaitServing(ctx, startTimeout)
+	server := newHTTPServer(s.backend, s.sockets, s.cfg, s.log)
+	part(func() error { return serveHTTP(outer, server, s.http) })
+	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
+	<-outer.Done()
+	s.announceStop()
+	stopInner()
+	return group.Wait()
+}
+
+func (s *supervisor) setICEServers(list json.RawMessage) {
+	if len(list) == 0 {
+		s.backend.iceServers.Store(nil)
+		return
+	}
+	s.backend.iceServers.Store(&list)
+}
+
+// announceStop tells clients and the main server, and ends the sockets.
+func (s *supervisor) announceStop() {
+	const reason = "server is stopping"
+	s.log.Info("supervisor stops")
+	s.backend.presence.Send(interopwire.SfuStatus{Status: interopwire.StatusError, Details: reason})
+	r := s.backend.registry
+	r.mu.Lock()
+	r.closed = true
+	for _, ch := range r.channels {
+		s.backend.broadcastLocked(ch, nil, wire.ServerShutdown{Reason: reason, ETA: s.cfg.Workers.StopTimeout.Seconds()})
+	}
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	if err := s.sockets.Close(ctx, wire.CloseGoingAway, wire.ReasonServerStop); err != nil {
+		s.log.Warn("sockets did not end in time", obs.Err(err))
+	}
+	r.mu.Lock()
+	for _, ch := range r.channels {
+		for _, u := range ch.users {
+			if u.grace != nil {
+				u.grace.Stop()
+			}
+		}
+	}
+	r.mu.Unlock()
+	s.backend.background.Wait()
+}
+
+// close lets go of everything that open took.
+func (s *supervisor) close() error {
+	var faults []error
+	if s.http != nil {
+		faults = append(faults, closed(s.http.Close()))
+	}
+	if s.admin != nil {
+		faults = append(faults, closed(s.admin.Close()))
+	}
+	if s.media != nil {
+		faults = append(faults, s.media.close())
+	}
+	if s.api != nil {
+		s.api.CloseIdle()
+	}
+	if s.dir != nil {
+		faults = append(faults, s.dir.close())
+	}
+	return errors.Join(faults...)
+}
+
+// closed forgives a second Close.
+func closed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

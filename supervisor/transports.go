@@ -1,0 +1,196 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/ident"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+	"github.com/dspeak/sfu/signaling/wire"
+)
+
+func (c *call) getRtpCapabilities(ctx context.Context) error {
+	_, r, err := c.router(ctx)
+	if err != nil {
+		return err
+	}
+	c.session.Send(wire.RtpCapabilitiesMessage{RequestID: c.requestID, Data: r.capabilities})
+	return nil
+}
+
+func (c *call) clientRtpCapabilities(data wire.ClientRtpCapabilities) error {
+	var caps workerv1.RtpCapabilities
+	if err := fromJSON(data.RtpCapabilities, &caps); err != nil {
+		return wire.ErrInvalidCapabilities()
+	}
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	u := c.userLocked()
+	if u == nil {
+		return errSessionClosed
+	}
+	u.capabilities = &caps
+	c.session.Send(wire.RtpCapabilitiesAck{RequestID: c.requestID})
+	return nil
+}
+
+func (c *call) createTransport(ctx context.Context) error {
+	u, r, err := c.router(ctx)
+	if err != nil {
+		return err
+	}
+	c.registry.mu.Lock()
+	full := len(u.transports) >= maxTransports
+	c.registry.mu.Unlock()
+	if full {
+		return wire.ErrLimit("transports")
+	}
+	client, err := c.client(r)
+	if err != nil {
+		return wire.ErrRouterNotReady()
+	}
+	id := ident.TransportID(ident.New())
+	family, announced := c.addresses.forClient(c.session.Family(), r.slot)
+	resp, err := client.CreateTransport(ctx, &workerv1.CreateTransportRequest{
+		RouterId: string(r.id), TransportId: string(id), Family: family, Announced: announced,
+	})
+	if err != nil {
+		return c.refused(err, wire.ErrCreateTransportFailed)
+	}
+	answer, err := c.transportParams(id, resp)
+	if err != nil {
+		return err
+	}
+	c.registry.mu.Lock()
+	if u.gone || u.channel.router != r {
+		c.registry.mu.Unlock()
+		c.carryOut(cleanup{router: *r, transports: []ident.TransportID{id}})
+		return errSessionClosed
+	}
+	u.transports = append(u.transports, &transport{id: id, session: c.session, consuming: map[ident.ProducerID]bool{}})
+	c.session.Send(answer)
+	c.registry.mu.Unlock()
+	return nil
+}
+
+// refused turns a worker's refusal into the client's error; a worker that is gone
+// is "Router not ready".
+func (c *call) refused(err error, as func(error) *wire.Error) error {
+	if errors.Is(err, errs.ErrUnavailable) {
+		return wire.ErrRouterNotReady()
+	}
+	return as(err)
+}
+
+func (c *call) transportParams(id ident.TransportID, resp *workerv1.CreateTransportResponse) (wire.TransportParams, error) {
+	m := wire.TransportParams{RequestID: c.requestID, Data: wire.TransportParamsData{ID: id}}
+	var err error
+	if m.Data.IceParameters, err = toJSON(resp.GetIceParameters()); err != nil {
+		return m, err
+	}
+	if m.Data.DtlsParameters, err = toJSON(resp.GetDtlsParameters()); err != nil {
+		return m, err
+	}
+	list := []byte{'['}
+	for i, candidate := range resp.GetIceCandidates() {
+		if i > 0 {
+			list = append(list, ',')
+		}
+		one, err := toJSON(candidate)
+		if err != nil {
+			return m, err
+		}
+		list = append(list, one...)
+	}
+	m.Data.IceCandidates = append(list, ']')
+	if servers := c.iceServers.Load(); servers != nil {
+		m.Data.IceServers = *servers
+	}
+	return m, nil
+}
+
+func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport) error {
+	targets, r, err := c.toConnect(data.TransportID)
+	if err != nil {
+		return err
+	}
+	if data.Fault != nil {
+		return data.Fault
+	}
+	var params workerv1.DtlsParameters
+	if err := fromJSON(data.DtlsParameters, &params); err != nil {
+		return wire.ErrConnectFailed(err)
+	}
+	client, err := c.client(r)
+	if err != nil {
+		return wire.ErrConnectFailed(err)
+	}
+	for _, t := range targets {
+		_, err := client.ConnectTransport(ctx, &workerv1.ConnectTransportRequest{TransportId: string(t.id), DtlsParameters: &params})
+		if err != nil {
+			return wire.ErrConnectFailed(fmt.Errorf("transport %s: %w", t.id, err))
+		}
+		c.registry.mu.Lock()
+		t.connected = true
+		c.registry.mu.Unlock()
+	}
+	c.session.Send(wire.TransportConnected{RequestID: c.requestID, ID: data.TransportID})
+	return nil
+}
+
+// toConnect finds the transport with the id, or all that are not connected yet.
+func (c *call) toConnect(id ident.TransportID) ([]*transport, *router, error) {
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	u := c.userLocked()
+	if u == nil {
+		return nil, nil, errSessionClosed
+	}
+	if id != "" {
+		if t := u.transport(id); t != nil {
+			return []*transport{t}, u.channel.router, nil
+		}
+		return nil, nil, wire.ErrTransportNotFound()
+	}
+	if len(u.transports) == 0 {
+		return nil, nil, wire.ErrTransportNotFound()
+	}
+	var targets []*transport
+	for _, t := range u.candidates(c.session) {
+		if !t.connected {
+			targets = append(targets, t)
+		}
+	}
+	return targets, u.channel.router, nil
+}
+
+func (c *call) closeTransport(data wire.CloseTransport) error {
+	c.registry.mu.Lock()
+	u := c.userLocked()
+	if u == nil {
+		c.registry.mu.Unlock()
+		return errSessionClosed
+	}
+	t := u.transport(data.TransportID)
+	if t == nil {
+		c.registry.mu.Unlock()
+		return wire.ErrTransportNotFound()
+	}
+	p := c.registry.dropTransportLocked(u, t)
+	if p != nil {
+		c.endProducerLocked(p)
+	}
+	c.session.Send(wire.TransportCloseAnswer{RequestID: c.requestID, ID: t.id})
+	if p != nil {
+		c.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+	}
+	todo := cleanup{transports: []ident.TransportID{t.id}}
+	if r := u.channel.router; r != nil {
+		todo.router = *r
+	}
+	c.registry.mu.Unlock()
+	c.carryOut(todo)
+	return nil
+}
