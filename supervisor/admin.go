@@ -63,7 +63,9 @@ func serveAdmin(ctx context.Context, b *backend, listener net.Listener) error {
 	force := time.AfterFunc(time.Second, server.Stop)
 	server.GracefulStop()
 	force.Stop()
-	<-failed
+	if err := <-failed; err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve admin: %w", err)
+	}
 	return nil
 }
 

@@ -127,7 +127,7 @@ func (b *backend) carryOut(c cleanup) {
 	if err != nil {
 		return // the process is gone, and all of it with it
 	}
-	b.background.Go(func() {
+	b.background.Go(func() { //nolint:contextcheck // it goes on when the request has ended
 		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 		defer cancel()
 		if err := c.run(ctx, client); err != nil && !errors.Is(err, errs.ErrNotFound) && !errors.Is(err, errs.ErrUnavailable) {

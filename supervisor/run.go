@@ -177,7 +177,7 @@ func (s *supervisor) serve(ctx context.Context) error {
 	part(func() error { return serveHTTP(outer, server, s.http) })
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
 	<-outer.Done()
-	s.announceStop()
+	s.announceStop(inner)
 	stopInner()
 	return group.Wait()
 }
@@ -191,7 +191,7 @@ func (s *supervisor) setICEServers(list json.RawMessage) {
 }
 
 // announceStop tells clients and the main server, and ends the sockets.
-func (s *supervisor) announceStop() {
+func (s *supervisor) announceStop(ctx context.Context) {
 	const reason = "server is stopping"
 	s.log.Info("supervisor stops")
 	s.backend.presence.Send(interopwire.SfuStatus{Status: interopwire.StatusError, Details: reason})
@@ -202,7 +202,7 @@ func (s *supervisor) announceStop() {
 		s.backend.broadcastLocked(ch, nil, wire.ServerShutdown{Reason: reason, ETA: s.cfg.Workers.StopTimeout.Seconds()})
 	}
 	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
 	defer cancel()
 	if err := s.sockets.Close(ctx, wire.CloseGoingAway, wire.ReasonServerStop); err != nil {
 		s.log.Warn("sockets did not end in time", obs.Err(err))

@@ -104,7 +104,8 @@ func (c *call) transportParams(id ident.TransportID, resp *workerv1.CreateTransp
 		}
 		list = append(list, one...)
 	}
-	m.Data.IceCandidates = append(list, ']')
+	list = append(list, ']')
+	m.Data.IceCandidates = list
 	if servers := c.iceServers.Load(); servers != nil {
 		m.Data.IceServers = *servers
 	}

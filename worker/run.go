@@ -57,7 +57,7 @@ func Run(ctx context.Context, conn *handoff.Conn, log *slog.Logger, level *slog.
 func awaitAssign(ctx context.Context, conn *handoff.Conn) (*handoff.Assign, []*os.File, error) {
 	m, files, err := conn.Receive(ctx)
 	if errors.Is(err, io.EOF) || errors.Is(err, context.Canceled) {
-		return nil, nil, nil //nolint:nilnil // an end without a slot is no failure
+		return nil, nil, nil
 	}
 	if err == nil && m.Assign == nil {
 		err = fmt.Errorf("handoff: settings expected: %w", errs.ErrInvalid)

@@ -80,5 +80,5 @@ func unit[T any](v *T, format string) string {
 func optional(v *uint32) string { return unit(v, "%d") }
 
 func age(ms uint64) string {
-	return (time.Duration(min(ms, 1<<50)) * time.Millisecond).Round(time.Second).String() //nolint:gosec // bounded
+	return (time.Duration(min(ms, 1<<50)) * time.Millisecond).Round(time.Second).String()
 }
