@@ -222,7 +222,7 @@ func describeTransport(t *adminv1.Transport, d *workerv1.TransportDump) {
 	t.RemotePort = d.GetIceSelectedTuple().GetRemotePort()
 }
 
-func (s *adminService) KickUser(_ context.Context, req *adminv1.KickUserRequest) (*adminv1.KickUserResponse, error) {
+func (s *adminService) KickUser(ctx context.Context, req *adminv1.KickUserRequest) (*adminv1.KickUserResponse, error) {
 	if req.GetChannelId() == "" || req.GetUserId() == "" {
 		return nil, fmt.Errorf("kick: channel and user are both needed: %w", errs.ErrInvalid)
 	}
@@ -234,6 +234,6 @@ func (s *adminService) KickUser(_ context.Context, req *adminv1.KickUserRequest)
 	if !present {
 		return nil, fmt.Errorf("user %q in channel %q: %w", req.GetUserId(), req.GetChannelId(), errs.ErrNotFound)
 	}
-	n := s.backend.kick(ident.UserID(req.GetUserId()), ident.ChannelID(req.GetChannelId()), req.GetReason())
+	n := s.backend.kick(ctx, ident.UserID(req.GetUserId()), ident.ChannelID(req.GetChannelId()), req.GetReason())
 	return &adminv1.KickUserResponse{Sockets: uint32(n)}, nil //nolint:gosec // a count
 }

@@ -86,9 +86,9 @@ func (b *backend) Handle(ctx context.Context, s *signaling.Session, req wire.Req
 	case wire.Resume:
 		return c.setPaused(ctx, data.Target, false)
 	case wire.CloseProducer:
-		return c.closeProducer(data)
+		return c.closeProducer(ctx, data)
 	case wire.CloseTransport:
-		return c.closeTransport(data)
+		return c.closeTransport(ctx, data)
 	default:
 		return wire.ErrUnknownType(req.Type)
 	}
@@ -118,8 +118,9 @@ func (b *backend) client(r *router) (workerv1.WorkerServiceClient, error) {
 	return client, nil
 }
 
-// carryOut closes on the worker what the registry gave up. Nobody waits for it.
-func (b *backend) carryOut(c cleanup) {
+// carryOut closes on the worker what the registry gave up. Nobody waits for it, and
+// it goes on when ctx ends.
+func (b *backend) carryOut(ctx context.Context, c cleanup) {
 	if c.empty() {
 		return
 	}
@@ -127,8 +128,8 @@ func (b *backend) carryOut(c cleanup) {
 	if err != nil {
 		return // the process is gone, and all of it with it
 	}
-	b.background.Go(func() { //nolint:contextcheck // it goes on when the request has ended
-		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	b.background.Go(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
 		if err := c.run(ctx, client); err != nil && !errors.Is(err, errs.ErrNotFound) && !errors.Is(err, errs.ErrUnavailable) {
 			b.log.Warn("worker clean-up", slog.Any(obs.KeySlot, c.router.slot), obs.Err(err))

@@ -37,7 +37,7 @@ func (c *call) produce(ctx context.Context, data wire.Produce) error {
 	if err != nil {
 		return wire.ErrProduceFailed(err)
 	}
-	return c.commitProducer(u, &producer{id: id, user: u, transport: t}, r, data)
+	return c.commitProducer(ctx, u, &producer{id: id, user: u, transport: t}, r, data)
 }
 
 // sendTransport finds where to produce: the transport with the id, or the first.
@@ -59,12 +59,12 @@ func (c *call) sendTransport(id ident.TransportID) (*user, *transport, *router, 
 }
 
 // commitProducer makes a producer known: one user has one, so it ends the former.
-func (c *call) commitProducer(u *user, p *producer, r *router, data wire.Produce) error {
+func (c *call) commitProducer(ctx context.Context, u *user, p *producer, r *router, data wire.Produce) error {
 	c.registry.mu.Lock()
 	ch := u.channel
 	if u.gone || ch.router != r || u.transport(p.transport.id) != p.transport {
 		c.registry.mu.Unlock()
-		c.carryOut(cleanup{router: *r, producers: []ident.ProducerID{p.id}})
+		c.carryOut(ctx, cleanup{router: *r, producers: []ident.ProducerID{p.id}})
 		return errSessionClosed
 	}
 	todo := cleanup{router: *r}
@@ -87,7 +87,7 @@ func (c *call) commitProducer(u *user, p *producer, r *router, data wire.Produce
 		Event: interopwire.EventAdd, UserID: u.id, ChannelID: ch.id, ProducerID: p.id, Time: time.Now(),
 	})
 	c.registry.mu.Unlock()
-	c.carryOut(todo)
+	c.carryOut(ctx, todo)
 	return nil
 }
 
@@ -219,7 +219,7 @@ func (c *call) consumeOnWorker(ctx context.Context, plan consumption, id ident.C
 	}
 }
 
-func (c *call) closeProducer(data wire.CloseProducer) error {
+func (c *call) closeProducer(ctx context.Context, data wire.CloseProducer) error {
 	c.registry.mu.Lock()
 	u := c.userLocked()
 	if u == nil {
@@ -245,6 +245,6 @@ func (c *call) closeProducer(data wire.CloseProducer) error {
 	}
 	c.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
 	c.registry.mu.Unlock()
-	c.carryOut(todo)
+	c.carryOut(ctx, todo)
 	return nil
 }

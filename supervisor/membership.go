@@ -98,7 +98,7 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 		u.grace = timer
 	}
 	r.mu.Unlock()
-	b.carryOut(todo)
+	b.carryOut(context.Background(), todo)
 }
 
 // expire ends a grace, unless the user came back and that timer is an old one.
@@ -110,7 +110,7 @@ func (b *backend) expire(u *user, timer *time.Timer) {
 		todo = b.removeUserLocked(u, "grace period over")
 	}
 	r.mu.Unlock()
-	b.carryOut(todo)
+	b.carryOut(context.Background(), todo)
 }
 
 // removeUserLocked takes a user and its media out and tells everyone.
@@ -151,7 +151,7 @@ const defaultKickReason = "removed from the channel"
 
 // kick ends a user's presence in a channel at once and returns how many sockets
 // were closed. The user may not come back before the cooldown is over.
-func (b *backend) kick(userID ident.UserID, channelID ident.ChannelID, reason string) int {
+func (b *backend) kick(ctx context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) int {
 	if reason == "" {
 		reason = defaultKickReason
 	}
@@ -179,7 +179,7 @@ func (b *backend) kick(userID ident.UserID, channelID ident.ChannelID, reason st
 	}
 	r.mu.Unlock()
 	b.kicks.Add(1)
-	b.carryOut(todo)
+	b.carryOut(ctx, todo)
 	for _, s := range sockets {
 		s.Close(wire.ClosePolicy, reason)
 	}

@@ -59,7 +59,7 @@ func (c *call) router(ctx context.Context) (*user, *router, error) {
 			c.log.Warn("channel not placed", slog.String(obs.KeyChannel, string(ch.id)), obs.Err(err))
 			return nil, nil, wire.ErrRouterNotReady()
 		}
-		c.carryOut(cleanup{router: *r, closeAll: true}) // the channel emptied meanwhile
+		c.carryOut(ctx, cleanup{router: *r, closeAll: true}) // the channel emptied meanwhile
 		return nil, nil, errSessionClosed
 	}
 }

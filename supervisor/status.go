@@ -62,7 +62,7 @@ func (b *backend) Snapshot() (interopwire.SfuStatus, []interop.ChannelUsers) {
 }
 
 // ForceDisconnect implements interop.Backend.
-func (b *backend) ForceDisconnect(_ context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) error {
-	b.kick(userID, channelID, reason)
+func (b *backend) ForceDisconnect(ctx context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) error {
+	b.kick(ctx, userID, channelID, reason)
 	return nil
 }

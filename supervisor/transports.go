@@ -66,7 +66,7 @@ func (c *call) createTransport(ctx context.Context) error {
 	c.registry.mu.Lock()
 	if u.gone || u.channel.router != r {
 		c.registry.mu.Unlock()
-		c.carryOut(cleanup{router: *r, transports: []ident.TransportID{id}})
+		c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{id}})
 		return errSessionClosed
 	}
 	u.transports = append(u.transports, &transport{id: id, session: c.session, consuming: map[ident.ProducerID]bool{}})
@@ -167,7 +167,7 @@ func (c *call) toConnect(id ident.TransportID) ([]*transport, *router, error) {
 	return targets, u.channel.router, nil
 }
 
-func (c *call) closeTransport(data wire.CloseTransport) error {
+func (c *call) closeTransport(ctx context.Context, data wire.CloseTransport) error {
 	c.registry.mu.Lock()
 	u := c.userLocked()
 	if u == nil {
@@ -192,6 +192,6 @@ func (c *call) closeTransport(data wire.CloseTransport) error {
 		todo.router = *r
 	}
 	c.registry.mu.Unlock()
-	c.carryOut(todo)
+	c.carryOut(ctx, todo)
 	return nil
 }

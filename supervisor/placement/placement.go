@@ -25,7 +25,7 @@ const (
 	// carries: it puts the predicted load on the scale of the measured one.
 	consumersPerCPU = 4000.0
 	// channelLoad is what a channel is expected to become, in CPU share.
-	channelLoad = 0.002
+	channelLoad = 0.02
 )
 
 // score is the load of a worker; smaller is better. A measured share lags a

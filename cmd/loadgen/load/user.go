@@ -110,7 +110,10 @@ func (u *user) openTransport(direction string) (*transport, error) {
 }
 
 func (u *user) produce() error {
-	return u.signal.call("produce", "producer-id", map[string]any{
+	var own struct {
+		ID string `json:"id"`
+	}
+	err := u.signal.call("produce", "producer-id", map[string]any{
 		"kind": "audio", "transportId": u.speaker.transport.id,
 		"rtpParameters": map[string]any{
 			"mid": "0",
@@ -123,7 +126,9 @@ func (u *user) produce() error {
 			"encodings":        []any{map[string]any{"ssrc": u.speaker.ssrc}},
 			"rtcp":             map[string]any{"cname": u.name, "reducedSize": true},
 		},
-	}, nil)
+	}, &own)
+	u.seen[own.ID] = true // nobody consumes what is its own
+	return err
 }
 
 // event notes the producers that a message names.
