@@ -55,10 +55,11 @@ func TestInterop(t *testing.T) {
 			return ofBob("media_producer", "remove")(m) && m.ProducerID == producer
 		})
 	})
+	whole := t
 	t.Run("a session leaves and returns", func(t *testing.T) {
 		b.close()
 		has(t, "staged-leave", ofBob("media_presence", "staged-leave"))
-		b = s.enter(t, "bob", channel)
+		b = s.enter(whole, "bob", channel) // later cases use it, too
 		has(t, "rejoin", ofBob("media_presence", "rejoin"))
 	})
 	t.Run("the main server was away", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -424,18 +425,29 @@ func TestPaddedPacketsShareASend(t *testing.T) {
 	}
 }
 
-// TestLargerPacketsFirst: any two packets share a send.
+// TestLargerPacketsFirst: any two packets share a send, and a stream keeps its order.
 func TestLargerPacketsFirst(t *testing.T) {
-	refs := []packetRef{1<<refLenBits | 100, 2<<refLenBits | 120, 3<<refLenBits | 100, 4<<refLenBits | 120}
-	sortBySize(refs)
-	want := []packetRef{2<<refLenBits | 120, 4<<refLenBits | 120, 1<<refLenBits | 100, 3<<refLenBits | 100}
-	for i := range refs {
-		if refs[i] != want[i] {
-			t.Fatalf("order %v", refs)
-		}
+	ring := newSendRing(minSendRingBytes)
+	packet := func(size int, ssrc byte) packetRef {
+		b := ring.reserve(size)
+		clear(b)
+		b[11] = ssrc
+		return ring.commit(size)
+	}
+	a, b, c, d := packet(100, 1), packet(120, 2), packet(100, 3), packet(120, 4)
+	refs := []packetRef{a, b, c, d}
+	sortBySize(ring, refs)
+	if want := []packetRef{b, d, a, c}; !slices.Equal(refs, want) {
+		t.Fatalf("order %v, want %v", refs, want)
 	}
 	if n := segmentRun(refs, netio.MaxPackets); n != 3 {
 		t.Fatalf("%d packets share the first send, want 3", n)
+	}
+	probe, audio := packet(40, 5), packet(120, 5)
+	refs = []packetRef{probe, audio}
+	sortBySize(ring, refs)
+	if want := []packetRef{probe, audio}; !slices.Equal(refs, want) {
+		t.Fatalf("a stream's packets changed places: %v", refs)
 	}
 }
 

@@ -178,7 +178,7 @@ func (l *Loop) collect(t *transport) {
 	}
 	limit := tu.port.sock.MaxSegments()
 	if limit > 1 {
-		sortBySize(refs)
+		sortBySize(l.out.ring, refs)
 	}
 	for len(refs) > 0 {
 		n := segmentRun(refs, limit)
@@ -189,11 +189,12 @@ func (l *Loop) collect(t *transport) {
 
 // sortBySize puts larger packets first, equal ones as they were: any two packets
 // then share a send, and packets of one size stand together. Which stream's packet
-// arrives first does not matter to a receiver.
-func sortBySize(refs []packetRef) {
+// arrives first does not matter to a receiver, but within a stream the order stays:
+// a receiver would ask for what it takes for lost.
+func sortBySize(ring *sendRing, refs []packetRef) {
 	const sizeMask = 1<<refLenBits - 1
 	for i := 1; i < len(refs); i++ {
-		for j := i; j > 0 && refs[j]&sizeMask > refs[j-1]&sizeMask; j-- {
+		for j := i; j > 0 && refs[j]&sizeMask > refs[j-1]&sizeMask && !ring.sameStream(refs[j], refs[j-1]); j-- {
 			refs[j], refs[j-1] = refs[j-1], refs[j]
 		}
 	}

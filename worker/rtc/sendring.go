@@ -54,6 +54,12 @@ func (r *sendRing) packet(ref packetRef) []byte {
 	return r.buf[start : start+n : start+n]
 }
 
+// sameStream says whether two packets bear the same bytes where RTP has its SSRC.
+func (r *sendRing) sameStream(a, b packetRef) bool {
+	x, y := r.packet(a), r.packet(b)
+	return len(x) >= 12 && len(y) >= 12 && [4]byte(x[8:12]) == [4]byte(y[8:12])
+}
+
 // room says how many bytes can be written before the oldest waiting packet,
 // which was written at position since, is overwritten.
 func (r *sendRing) room(since uint64) uint64 {
