@@ -25,7 +25,8 @@ func TestManyUsers(t *testing.T) {
 		channels = 10 // the race detector makes each packet ten times as dear
 	}
 	s := startServer(t, settings{workers: 2, env: map[string]string{"SFU_GRACE_MS": "500"}})
-	worked := func() error { return s.idle(t) }
+	admin := s.admin(t)
+	worked := func() error { return idle(t, admin) }
 	s.load(t, 2, 2) // so that what is made once is there
 	eventually(t, startTimeout, worked)
 	before := s.descriptors(t)
@@ -63,9 +64,9 @@ func (s *server) load(t *testing.T, channels, listeners int) string {
 }
 
 // idle says what the workers still have.
-func (s *server) idle(t *testing.T) error {
+func idle(t *testing.T, admin adminv1.AdminServiceClient) error {
 	t.Helper()
-	got, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+	got, err := admin.ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
 	if err != nil {
 		return err
 	}

@@ -20,11 +20,11 @@ func TestProfilesAndRoles(t *testing.T) {
 		options pionOptions
 		profile string
 	}{
-		{"AES-GCM, the worker as DTLS server", pionOptions{profile: dtls.SRTP_AEAD_AES_128_GCM}, "AEAD_AES_128_GCM"},
-		{"AES-CM with HMAC-SHA1, the worker as DTLS server", pionOptions{profile: dtls.SRTP_AES128_CM_HMAC_SHA1_80}, "AES128_CM_HMAC_SHA1_80"},
-		{"AES-GCM, the worker as DTLS client", pionOptions{profile: dtls.SRTP_AEAD_AES_128_GCM, server: true}, "AEAD_AES_128_GCM"},
-		{"AES-CM with HMAC-SHA1, the worker as DTLS client", pionOptions{profile: dtls.SRTP_AES128_CM_HMAC_SHA1_80, server: true}, "AES128_CM_HMAC_SHA1_80"},
-		{"all offered", pionOptions{}, "AEAD_AES_128_GCM"},
+		{"AES-GCM, the worker as DTLS server", pionOptions{profile: dtls.SRTP_AEAD_AES_128_GCM}, "SRTP_AEAD_AES_128_GCM"},
+		{"AES-CM with HMAC-SHA1, the worker as DTLS server", pionOptions{profile: dtls.SRTP_AES128_CM_HMAC_SHA1_80}, "SRTP_AES128_CM_HMAC_SHA1_80"},
+		{"AES-GCM, the worker as DTLS client", pionOptions{profile: dtls.SRTP_AEAD_AES_128_GCM, server: true}, "SRTP_AEAD_AES_128_GCM"},
+		{"AES-CM with HMAC-SHA1, the worker as DTLS client", pionOptions{profile: dtls.SRTP_AES128_CM_HMAC_SHA1_80, server: true}, "SRTP_AES128_CM_HMAC_SHA1_80"},
+		{"all offered", pionOptions{}, "SRTP_AEAD_AES_128_GCM"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			channel := fmt.Sprintf("profile-%d", i)

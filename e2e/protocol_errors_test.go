@@ -71,7 +71,7 @@ func TestBadInput(t *testing.T) {
 		{"produce of video", ready, request("produce", `{"transportId":%q,"kind":"video","rtpParameters":%s}`, own.ID, parameters), produceText, true},
 		{"produce of another codec", ready, produce(strings.Replace(parameters, "audio/opus", "audio/PCMU", 1)), produceText, true},
 		{"produce with an SSRC in use", ready, produce(marshal(t, opusParameters("z", 100))), produceText, true},
-		{"produce without an SSRC", ready, produce(strings.Replace(parameters, `{"ssrc":55}`, `{}`, 1)), produceText, true},
+		{"produce with SSRC 0", ready, produce(strings.Replace(parameters, `{"ssrc":55}`, `{"ssrc":0}`, 1)), produceText, true},
 
 		{"consume of a stranger", ready, request("consume", `{"producerId":"nobody"}`), "Cannot consume this producer: producer not found", false},
 		{"consume by a number", ready, request("consume", `{"producerId":7}`), "Missing or invalid producerId in consume request", false},

@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -86,15 +87,35 @@ func checkDtlsParameters(p DtlsParameters) (handshake.Role, []handshake.Fingerpr
 		if len(f.Algorithm) > 16 || f.Value == "" || len(f.Value) > 256 {
 			return 0, nil, fmt.Errorf("dtls fingerprint malformed: %w", errs.ErrInvalid)
 		}
-		switch strings.ToLower(f.Algorithm) {
-		case "sha-256", "sha-384", "sha-512":
-			prints = append(prints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})
+		size := digestSize(f.Algorithm)
+		if size == 0 {
+			continue // another may serve
 		}
+		digest, err := hex.DecodeString(strings.ReplaceAll(f.Value, ":", ""))
+		if err != nil || len(digest) != size {
+			return 0, nil, fmt.Errorf("dtls fingerprint is no %s digest: %w", strings.ToLower(f.Algorithm), errs.ErrInvalid)
+		}
+		prints = append(prints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})
 	}
 	if len(prints) == 0 {
 		return 0, nil, fmt.Errorf("no dtls fingerprint of sha-256, sha-384 or sha-512: %w", errs.ErrUnsupported)
 	}
 	return role, prints, nil
+}
+
+// digestSize is the size in bytes of a digest that is accepted for a certificate,
+// 0 for any other (RFC 8122 section 5 has older ones).
+func digestSize(algorithm string) int {
+	switch strings.ToLower(algorithm) {
+	case "sha-256":
+		return 32
+	case "sha-384":
+		return 48
+	case "sha-512":
+		return 64
+	default:
+		return 0
+	}
 }
 
 func roleName(r handshake.Role) string {
