@@ -149,8 +149,8 @@ func testConnectTransport(t *testing.T, s *server, channel string) {
 func testProduce(t *testing.T, s *server, channel string) {
 	t.Helper()
 	a, b := s.enter(t, "ann", channel), s.enter(t, "bob", channel)
-	a.createTransport(t, "send")
 	a.expectThat(t, "bob's arrival", func(m message) bool { return m.Type == "currentlyInChannel" && len(m.InRoom) == 2 })
+	a.createTransport(t, "send")
 	before := len(a.all())
 	a.sendText(t, fmt.Sprintf(`{"type":"produce","requestId":"p","data":{"kind":"audio","rtpParameters":%s}}`, marshal(t, opusParameters("0", 7))))
 	produced := a.expect(t, "produced")
