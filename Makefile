@@ -27,6 +27,7 @@ setup: ## what the tests need, when it is missing
 
 test: setup ## all tests, with the race detector
 	go test -race -timeout 20m $(TESTFLAGS) ./...
+	go test -timeout 5m $(TESTFLAGS) -run '^TestManyUsers$$' ./e2e # at full size: no race detector
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
