@@ -93,20 +93,20 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 		todo = b.removeUserLocked(u, "")
 	} else {
 		b.tellPresenceLocked(interopwire.EventStagedLeave, u, cause.Cause.String())
-		var timer *time.Timer
-		timer = time.AfterFunc(b.grace, func() { b.expire(u, timer) })
-		u.grace = timer
+		u.graces++
+		number := u.graces
+		u.grace = time.AfterFunc(b.grace, func() { b.expire(u, number) })
 	}
 	r.mu.Unlock()
 	b.carryOut(context.Background(), todo)
 }
 
-// expire ends a grace, unless the user came back and that timer is an old one.
-func (b *backend) expire(u *user, timer *time.Timer) {
+// expire ends the user's grace of that number, unless the user came back meanwhile.
+func (b *backend) expire(u *user, number uint64) {
 	r := b.registry
 	r.mu.Lock()
 	var todo cleanup
-	if !u.gone && u.grace == timer {
+	if !u.gone && u.grace != nil && u.graces == number {
 		todo = b.removeUserLocked(u, "grace period over")
 	}
 	r.mu.Unlock()
