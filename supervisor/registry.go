@@ -64,7 +64,7 @@ type user struct {
 	// grace runs while no socket is open; nil otherwise.
 	grace        *time.Timer
 	graces       uint64 // how many have begun: names the one that runs
-	gone         bool // removed: late answers find it so
+	gone         bool   // removed: late answers find it so
 	capabilities *workerv1.RtpCapabilities
 	transports   []*transport // in the order of creation
 	producer     *producer
