@@ -56,6 +56,13 @@ func newMainServer(t *testing.T) *mainServer {
 
 func (m *mainServer) url() string { return m.http.URL }
 
+// iceServers sets the answer for the app's configuration.
+func (m *mainServer) iceServers(list string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.config = list
+}
+
 // answer sets what the main server says of a channel; others are media channels.
 func (m *mainServer) answer(channel string, status int, body string) {
 	m.mu.Lock()

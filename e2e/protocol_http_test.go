@@ -55,7 +55,7 @@ func TestValidation(t *testing.T) {
 	main.answer("silent", http.StatusOK, `{}`)
 	main.answer("strange", http.StatusOK, `<html>`)
 	main.answer("named", http.StatusOK, `{"isMedia":true,"userId":"the-real-name"}`)
-	main.config = `[{"urls":"stun:stun.example.org:3478"}]`
+	main.iceServers(`[{"urls":"stun:stun.example.org:3478"}]`)
 	s := startServer(t, settings{main: main})
 	for _, row := range []struct {
 		name, query, want string

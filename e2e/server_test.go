@@ -154,9 +154,7 @@ func (s *server) socketURL() string { return s.url("ws") + "/socket" }
 // stop ends the server as an operator does, and looks for what it left.
 func (s *server) stop(t *testing.T) {
 	t.Helper()
-	if s.cmd.ProcessState == nil {
-		_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	}
+	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-s.exited:
 	case <-time.After(stopTimeout):
