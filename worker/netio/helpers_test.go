@@ -3,6 +3,7 @@
 package netio_test
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"os"
@@ -119,4 +120,20 @@ func readAll(tb testing.TB, u netio.UDP, n int) []netio.Message {
 		return len(got) >= n
 	})
 	return got
+}
+
+func packets(sizes ...int) [][]byte {
+	out := make([][]byte, 0, len(sizes))
+	for i, size := range sizes {
+		out = append(out, bytes.Repeat([]byte{byte(i + 1)}, size))
+	}
+	return out
+}
+
+func sameSize(n, size int) [][]byte {
+	sizes := make([]int, n)
+	for i := range sizes {
+		sizes[i] = size
+	}
+	return packets(sizes...)
 }

@@ -101,22 +101,6 @@ func TestTruncatedDatagramIsDroppedAndKeepsItsBuffer(t *testing.T) {
 	}
 }
 
-func packets(sizes ...int) [][]byte {
-	out := make([][]byte, 0, len(sizes))
-	for i, size := range sizes {
-		out = append(out, bytes.Repeat([]byte{byte(i + 1)}, size))
-	}
-	return out
-}
-
-func sameSize(n, size int) [][]byte {
-	sizes := make([]int, n)
-	for i := range sizes {
-		sizes[i] = size
-	}
-	return packets(sizes...)
-}
-
 func TestWriteBatchDeliversEveryPacketInOrder(t *testing.T) {
 	cases := []struct {
 		name string
