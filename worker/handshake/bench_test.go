@@ -16,9 +16,10 @@ func BenchmarkHandshake(b *testing.B) {
 		}
 		b.Run(name, func(b *testing.B) {
 			p := newPool(b, Config{})
+			cert, prints := newCert(b)
 			b.ReportAllocs()
 			for b.Loop() {
-				l := newLink(b, p, setup{role: role})
+				l := newLink(b, p, setup{role: role, cert: cert, prints: prints})
 				l.mustFinish()
 				l.close()
 			}

@@ -57,6 +57,7 @@ type link struct {
 // setup says what is special about a link.
 type setup struct {
 	role     Role
+	cert     tls.Certificate              // the peer's; none: a new one
 	profiles []dtls.SRTPProtectionProfile // nil: both, in the order we do not prefer
 	noSRTP   bool
 	noCert   bool
@@ -73,7 +74,10 @@ func asIs(b []byte) [][]byte { return [][]byte{b} }
 // newLink starts the handshake under test and prepares the peer.
 func newLink(tb testing.TB, p *Pool, s setup) *link {
 	tb.Helper()
-	cert, prints := newCert(tb)
+	cert, prints := s.cert, []Fingerprint(nil)
+	if cert.Certificate == nil {
+		cert, prints = newCert(tb)
+	}
 	if s.prints == nil {
 		s.prints = prints
 	}
