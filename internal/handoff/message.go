@@ -19,8 +19,9 @@ const (
 	ExitOK = 0
 	// ExitFailure: the worker may be started again.
 	ExitFailure = 1
-	// ExitBadSettings: it would fail again the same way and is never restarted.
-	ExitBadSettings = 2
+	// ExitBadSettings: it would fail again the same way and is never restarted. The
+	// code is EX_CONFIG of sysexits; 2 would not do, a panic of a Go program ends with it.
+	ExitBadSettings = 78
 )
 
 // Names of the files that travel with Assign.

@@ -12,8 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// errNotPinned: the process was not started, for the affinity alone.
+var errNotPinned = errors.New("affinity not set")
+
 // AllowedCPUs returns the CPUs that this process may use, as many as its CPU
-// quota allows to use fully. It is empty where the system does not tell.
+// quota allows to use fully, but one. It is empty where the system does not tell.
 func AllowedCPUs() []int {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -25,24 +28,40 @@ func AllowedCPUs() []int {
 			cpus = append(cpus, cpu)
 		}
 	}
-	// The runtime's own limit follows the cgroup's quota.
-	return cpus[:min(len(cpus), max(runtime.GOMAXPROCS(0), 1))]
+	// Not the runtime's own limit: that rounds the quota up, to two at least.
+	if quota, ok := cpuQuota(os.DirFS("/")); ok {
+		return cpus[:min(len(cpus), max(int(quota), 1))]
+	}
+	return cpus
 }
 
 // startPinned starts the command with its affinity already set: a child inherits
-// the mask of the thread that forks it.
+// the mask of the thread that forks it. An errNotPinned leaves the command as it was.
 func startPinned(cmd *exec.Cmd, cpu int) error {
+	result := make(chan error)
+	go func() { result <- startOnPinnedThread(cmd, cpu) }()
+	return <-result
+}
+
+// startOnPinnedThread wants a goroutine of its own: a thread whose mask cannot be
+// restored stays locked and ends with it.
+func startOnPinnedThread(cmd *exec.Cmd, cpu int) error {
 	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	var old, pinned unix.CPUSet
-	if err := unix.SchedGetaffinity(0, &old); err != nil {
-		return fmt.Errorf("read affinity: %w", err)
-	}
 	pinned.Set(cpu)
-	if err := unix.SchedSetaffinity(0, &pinned); err != nil {
-		return fmt.Errorf("pin to CPU %d: %w", cpu, err)
+	err := unix.SchedGetaffinity(0, &old)
+	if err == nil {
+		err = unix.SchedSetaffinity(0, &pinned)
 	}
-	return errors.Join(cmd.Start(), unix.SchedSetaffinity(0, &old))
+	if err != nil {
+		runtime.UnlockOSThread()
+		return fmt.Errorf("pin to CPU %d: %w: %w", cpu, errNotPinned, err)
+	}
+	err = cmd.Start()
+	if unix.SchedSetaffinity(0, &old) == nil {
+		runtime.UnlockOSThread()
+	}
+	return err
 }
 
 // pinProcess pins every thread of a running process. Threads that start meanwhile

@@ -17,9 +17,15 @@ import (
 
 const (
 	helloTimeout = 5 * time.Second
+	// lastMoment is how long a worker that failed to start may take to exit by
+	// itself: its exit code tells whether a new one would do better.
+	lastMoment = time.Second
 	// outputDelay bounds the wait for a dead worker's error output.
 	outputDelay = 2 * time.Second
 )
+
+// errBadSettings: the worker says that it would fail again the same way.
+var errBadSettings = errors.New("bad settings")
 
 // child is a worker process from its start to its certain end.
 type child struct {
@@ -51,8 +57,7 @@ func (p *Pool) spawn(ctx context.Context, cpu int) (*child, error) {
 	}
 	p.reapers.Go(c.reap)
 	if err := c.awaitHello(ctx); err != nil {
-		c.kill()
-		return nil, err
+		return nil, c.fail(err)
 	}
 	return c, nil
 }
@@ -63,14 +68,12 @@ func (p *Pool) startProcess(cmd *exec.Cmd, cpu int) error {
 	if cpu < 0 {
 		return cmd.Start()
 	}
-	if err := startPinned(cmd, cpu); err != nil {
-		if cmd.Process != nil {
-			p.log.Warn("affinity not restored", obs.Err(err))
-			return nil
-		}
-		return err
+	err := startPinned(cmd, cpu)
+	if errors.Is(err, errNotPinned) {
+		p.log.Warn("worker is not pinned", slog.Int("cpu", cpu), obs.Err(err))
+		return cmd.Start()
 	}
-	return nil
+	return err
 }
 
 func (c *child) reap() {
@@ -79,6 +82,7 @@ func (c *child) reap() {
 	if c.state == nil && err != nil { // cannot happen after a successful start
 		c.output.Write([]byte(err.Error() + "\n")) //nolint:errcheck,gosec // it never fails
 	}
+	c.output.flush()
 	close(c.exited)
 }
 
@@ -90,21 +94,13 @@ func (c *child) awaitHello(ctx context.Context) error {
 	m, _, err := c.conn.Receive(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("await worker's hello: %w%s", err, c.lastWords())
+		return fmt.Errorf("await worker's hello: %w", err)
 	case m.Hello == nil:
 		return fmt.Errorf("worker's hello expected: %w", errs.ErrInvalid)
 	case m.Hello.Protocol != handoff.Protocol:
 		return fmt.Errorf("worker speaks handoff protocol %d, want %d: %w", m.Hello.Protocol, handoff.Protocol, errs.ErrUnsupported)
 	}
 	return nil
-}
-
-// lastWords is the end of the error output for an error text.
-func (c *child) lastWords() string {
-	if tail := c.output.tailText(); tail != "" {
-		return "; it said: " + tail
-	}
-	return ""
 }
 
 // assign gives the worker its slot and waits until it serves.
@@ -115,13 +111,31 @@ func (c *child) assign(ctx context.Context, a handoff.Assign, files []*os.File) 
 	m, _, err := c.conn.Receive(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("await worker's readiness: %w%s", err, c.lastWords())
+		return fmt.Errorf("await worker's readiness: %w", err)
 	case m.Failed != nil:
 		return fmt.Errorf("worker cannot serve: %s: %w", m.Failed.Reason, errs.ErrUnavailable)
 	case m.Ready == nil:
 		return fmt.Errorf("worker's readiness expected: %w", errs.ErrInvalid)
 	}
 	return nil
+}
+
+// fail ends a process that did not start for the reason err, and tells all that
+// is known of it. The error wraps errBadSettings when a new one would fail, too.
+func (c *child) fail(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		c.kill()
+	} else {
+		c.end(lastMoment)
+	}
+	err = fmt.Errorf("%w; it ended with %s", err, c.cause())
+	if tail := c.output.tailText(); tail != "" {
+		err = fmt.Errorf("%w and said: %s", err, tail)
+	}
+	if c.state.ExitCode() == handoff.ExitBadSettings {
+		return fmt.Errorf("%w: %w", errBadSettings, err)
+	}
+	return err
 }
 
 // kill ends the process for certain and waits for it.
@@ -134,6 +148,11 @@ func (c *child) kill() {
 // stop asks the process to end, and kills it after the grace period.
 func (c *child) stop(grace time.Duration) {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may be dead already
+	c.end(grace)
+}
+
+// end waits for the process to end by itself, and kills it after the grace period.
+func (c *child) end(grace time.Duration) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
@@ -145,9 +164,6 @@ func (c *child) stop(grace time.Duration) {
 
 // cause tells why the process ended; it must have.
 func (c *child) cause() string { return c.state.String() }
-
-// badSettings says whether the worker will fail again the same way.
-func (c *child) badSettings() bool { return c.state.ExitCode() == handoff.ExitBadSettings }
 
 // attach names the worker in its log lines from now on.
 func (c *child) attach(log *slog.Logger) { c.output.setLog(log) }

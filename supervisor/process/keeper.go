@@ -2,12 +2,14 @@ package process
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/dspeak/sfu/internal/errs/status"
@@ -111,18 +113,17 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	generation := k.info.Generation
 	k.mu.Unlock()
 	c, err := k.obtain(ctx, generation > 1)
-	if err != nil {
-		k.log.Error("worker does not start", obs.Err(err))
-		return err.Error(), false
+	log := k.log.With(slog.Any(obs.KeyGeneration, generation))
+	if err == nil {
+		log = log.With(slog.Int(obs.KeyPID, c.pid()))
+		c.attach(log)
+		err = k.bringUp(ctx, c, generation)
 	}
-	log := k.log.With(slog.Int(obs.KeyPID, c.pid()), slog.Any(obs.KeyGeneration, generation))
-	c.attach(log)
-	if err := k.bringUp(ctx, c, generation); err != nil {
+	if err != nil {
 		if ctx.Err() == nil {
-			log.Error("worker does not become ready", obs.Err(err))
+			log.Error("worker does not start", obs.Err(err))
 		}
-		c.kill()
-		return err.Error(), c.badSettings()
+		return err.Error(), errors.Is(err, errBadSettings)
 	}
 	log.Info("worker ready", slog.Int("cpu", k.cpu))
 	cause = k.watch(ctx, c, generation)
@@ -139,7 +140,7 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	k.setState(StateExited)
 	log.Error("worker crashed", slog.String(obs.KeyReason, cause), slog.String("output", c.output.tailText()))
 	k.pool.emit(ctx, Event{Kind: EventDown, Slot: k.slot, Generation: generation, Cause: cause})
-	return cause, c.badSettings()
+	return cause, false // whatever its exit code, its settings were good enough to serve
 }
 
 // obtain returns the spare, pinned now, or a process that was started pinned.
@@ -167,7 +168,11 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	return c.assign(ctx, k.pool.assignment(k.slot, generation), k.pool.cfg.Sockets[k.slot].Files)
+	err := c.assign(ctx, k.pool.assignment(k.slot, generation), k.pool.cfg.Sockets[k.slot].Files)
+	if err != nil {
+		return c.fail(err)
+	}
+	return nil
 }
 
 // watch follows a ready worker until its process ends (then it returns ""), it
@@ -178,15 +183,9 @@ func (k *keeper) watch(ctx context.Context, c *child, generation ident.Generatio
 		return err.Error()
 	}
 	defer func() { _ = conn.Close() }()
-	k.mu.Lock()
-	k.client = workerv1.NewWorkerServiceClient(conn)
-	client := k.client
-	k.info.State, k.info.Since = StateReady, time.Now()
-	k.mu.Unlock()
-	k.pool.emit(ctx, Event{Kind: EventReady, Slot: k.slot, Generation: generation})
-
+	client := workerv1.NewWorkerServiceClient(conn)
 	ctx, cancel := context.WithCancel(ctx)
-	m := monitor{keeper: k, client: client, conn: conn, generation: generation}
+	m := monitor{keeper: k, client: client, conn: conn, generation: generation, watching: make(chan struct{})}
 	var parts sync.WaitGroup
 	hung := make(chan string, 1)
 	parts.Go(func() { m.followEvents(ctx) })
@@ -196,23 +195,43 @@ func (k *keeper) watch(ctx context.Context, c *child, generation ident.Generatio
 			hung <- cause
 		}
 	})
-	cause := ""
-	select {
-	case <-c.exited:
-	case cause = <-hung:
-		k.setState(StateHung)
-	case <-ctx.Done():
+	cause, watching := "", m.watching
+	for over := false; !over; {
+		select {
+		case <-watching: // nobody uses the worker before its events are followed
+			watching = nil
+			k.setReady(client)
+			k.pool.emit(ctx, Event{Kind: EventReady, Slot: k.slot, Generation: generation})
+			continue
+		case <-c.exited:
+		case cause = <-hung:
+			k.setState(StateHung)
+		case <-ctx.Done():
+		}
+		over = true
 	}
 	cancel()
 	parts.Wait()
 	return cause
 }
 
-// dial opens a control connection, lazily.
+func (k *keeper) setReady(client workerv1.WorkerServiceClient) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.client = client
+	k.info.State, k.info.Since = StateReady, time.Now()
+}
+
+// dial opens a control connection, lazily. One that breaks while the worker lives
+// is opened again sooner than the health check gives up.
 func dial(path string) (*grpc.ClientConn, error) {
 	conn, err := grpc.NewClient("unix:"+path,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUnaryInterceptor(status.UnaryClient),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
+			MinConnectTimeout: time.Second,
+		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
 	)
 	if err != nil {

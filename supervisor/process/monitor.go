@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -19,6 +20,7 @@ import (
 const (
 	usageInterval = time.Second
 	usageTimeout  = 2 * time.Second
+	watchTimeout  = 2 * time.Second
 	// rewatchPause is the pause before a broken event stream is opened again.
 	rewatchPause = 100 * time.Millisecond
 )
@@ -29,6 +31,7 @@ type monitor struct {
 	client     workerv1.WorkerServiceClient
 	conn       *grpc.ClientConn
 	generation ident.Generation
+	watching   chan struct{} // closed by followEvents once the first stream is open, or has failed
 }
 
 // checkHealth returns why the worker counts as hung, "" when ctx ends first.
@@ -102,23 +105,40 @@ func (m *monitor) usage(ctx context.Context) (*workerv1.ResourceUsage, error) {
 }
 
 // followEvents passes the worker's events on until ctx ends. A stream that breaks
-// while the worker lives is opened again.
+// while the worker lives is opened again, and the reader told of the gap.
 func (m *monitor) followEvents(ctx context.Context) {
-	for ctx.Err() == nil {
-		err := m.followOnce(ctx)
+	watching := sync.OnceFunc(func() { close(m.watching) })
+	opened := watching
+	for {
+		err := m.followOnce(ctx, opened)
+		watching() // or a worker that tells no events would never serve
 		if ctx.Err() != nil {
 			return
 		}
 		m.keeper.log.Debug("worker event stream ended", slog.Any(obs.KeyError, err))
 		pause(ctx, rewatchPause)
+		opened = func() {
+			m.keeper.pool.emit(ctx, Event{Kind: EventMissed, Slot: m.keeper.slot, Generation: m.generation})
+		}
 	}
 }
 
-func (m *monitor) followOnce(ctx context.Context) error {
+// followOnce calls opened once the worker records events for the stream: it sends
+// the header then.
+func (m *monitor) followOnce(ctx context.Context, opened func()) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	impatience := time.AfterFunc(watchTimeout, cancel)
+	defer impatience.Stop()
 	stream, err := m.client.WatchEvents(ctx, &workerv1.WatchEventsRequest{})
+	if err == nil {
+		_, err = stream.Header()
+	}
 	if err != nil {
 		return fmt.Errorf("watch events: %w", err)
 	}
+	impatience.Stop()
+	opened()
 	for {
 		event, err := stream.Recv()
 		if errors.Is(err, io.EOF) {

@@ -19,7 +19,7 @@ import (
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
 
-// Config says which workers to run. All fields but Announced are required.
+// Config says which workers to run. All fields are required but CPUs and MaxWait.
 type Config struct {
 	// Binary is the path of the worker program.
 	Binary string
@@ -65,7 +65,7 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	// EventReady: the slot serves; Client is set.
+	// EventReady: the slot serves; Pool.Client gives its client.
 	EventReady EventKind = iota + 1
 	// EventDown: the worker is gone, for the reason Cause.
 	EventDown
@@ -73,6 +73,9 @@ const (
 	EventFailed
 	// EventWorker: the worker told what happened, in Worker.
 	EventWorker
+	// EventMissed: what the worker told since the last event may be missing here. Its
+	// dump tells what is left.
+	EventMissed
 )
 
 // Event is news of a slot. Events of one slot come in order.
@@ -136,6 +139,10 @@ func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
 	if cfg.Health.Interval <= 0 || cfg.Health.Timeout <= 0 || cfg.Health.Failures < 1 {
 		return nil, fmt.Errorf("health limits %+v: %w", cfg.Health, errs.ErrInvalid)
 	}
+	// sun_path of unix(7) holds 108 bytes, the last a zero.
+	if path := socketPath(cfg.RunDir, ident.Slot(cfg.Slots-1)); len(path) > 107 { //nolint:gosec // at most 1024
+		return nil, fmt.Errorf("socket path %s is longer than 107 bytes; choose a shorter run directory: %w", path, errs.ErrInvalid)
+	}
 	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child)}
 	p.start = p.startProcess
 	for slot := range cfg.Slots {
@@ -196,8 +203,10 @@ func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Gene
 }
 
 // SocketPath is the path of a slot's control socket.
-func (p *Pool) SocketPath(slot ident.Slot) string {
-	return filepath.Join(p.cfg.RunDir, fmt.Sprintf("worker-%d.sock", slot))
+func (p *Pool) SocketPath(slot ident.Slot) string { return socketPath(p.cfg.RunDir, slot) }
+
+func socketPath(runDir string, slot ident.Slot) string {
+	return filepath.Join(runDir, fmt.Sprintf("worker-%d.sock", slot))
 }
 
 // assignment is what a new process of the slot is told.

@@ -12,8 +12,12 @@ import (
 
 const (
 	maxLine = 16 << 10
-	// tailLines is how much of a worker's plain error output a crash report holds.
-	tailLines = 40
+	// headLines and tailLines are how much of a worker's plain error output a crash
+	// report holds: a Go panic says why in its first lines and where in the next.
+	headLines = 12
+	tailLines = 28
+	// maxReportLine bounds a line of the report.
+	maxReportLine = 300
 )
 
 // relay passes a worker's error output on to the supervisor's log, line by line:
@@ -22,7 +26,8 @@ const (
 type relay struct {
 	mu   sync.Mutex
 	log  *slog.Logger // guarded by mu: it gains attributes when a spare gets its slot
-	tail []string     // guarded by mu
+	head []string     // guarded by mu: the first lines, of the last panic if there is one
+	tail []string     // guarded by mu: the last lines after them
 	line []byte       // of the writer
 }
 
@@ -32,11 +37,32 @@ func (r *relay) setLog(log *slog.Logger) {
 	r.log = log
 }
 
-// tailText is the last plain lines.
+// tailText is what the worker said last in plain lines.
 func (r *relay) tailText() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return strings.Join(r.tail, "\n")
+	return strings.Join(slices.Concat(r.head, r.tail), "\n")
+}
+
+func (r *relay) rememberLocked(line string) {
+	line = line[:min(len(line), maxReportLine)]
+	if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+		r.head, r.tail = nil, nil
+	}
+	if len(r.head) < headLines {
+		r.head = append(r.head, line)
+		return
+	}
+	r.tail = append(r.tail, line)
+	r.tail = r.tail[max(0, len(r.tail)-tailLines):]
+}
+
+// flush passes on what came without a line's end. Nothing is written after it.
+func (r *relay) flush() {
+	if len(r.line) > 0 {
+		r.emit(r.line)
+		r.line = nil
+	}
 }
 
 // Write takes a part of the stream. It never fails.
@@ -61,8 +87,7 @@ func (r *relay) emit(line []byte) {
 	var fields map[string]any
 	if json.Unmarshal(line, &fields) != nil {
 		text := string(line)
-		r.tail = append(r.tail, text)
-		r.tail = r.tail[max(0, len(r.tail)-tailLines):]
+		r.rememberLocked(text)
 		r.log.Warn("worker error output", slog.String("line", text))
 		return
 	}
