@@ -34,12 +34,19 @@ func (h *hub) run(source <-chan rtc.Event) {
 	for e := range source {
 		h.publish(fromEvent(e))
 	}
+	h.endAll(fmt.Errorf("worker stops: %w", errs.ErrUnavailable))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.watchers = nil
+}
+
+// endAll ends the watchers of this moment, after what they have not read yet.
+func (h *hub) endAll(cause error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for w := range h.watchers {
-		h.endLocked(w, fmt.Errorf("worker stops: %w", errs.ErrUnavailable))
+		h.endLocked(w, cause)
 	}
-	h.watchers = nil
 }
 
 func (h *hub) publish(e *workerv1.WatchEventsResponse) {

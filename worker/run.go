@@ -16,7 +16,6 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
-	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/netio"
 	"github.com/dspeak/sfu/worker/rtc"
@@ -27,6 +26,8 @@ const (
 	processors = 2
 	// gcPercent trades memory for fewer collections beside the loop.
 	gcPercent = 400
+	// lossInterval is how often the loop is asked whether it lost events.
+	lossInterval = time.Second
 )
 
 // Run is a worker's whole life: hello, waiting for a slot, serving, and the end,
@@ -78,30 +79,51 @@ func newWorker(ctx context.Context, a *handoff.Assign, files []*os.File, log *sl
 	if err := level.UnmarshalText([]byte(a.LogLevel)); err != nil {
 		return nil, errors.Join(fmt.Errorf("log level %q: %w", a.LogLevel, errs.ErrInvalid), closeAll(files))
 	}
+	server, err := newServer(ctx, a.Socket)
+	if err != nil {
+		return nil, errors.Join(err, closeAll(files))
+	}
+	loop, err := newLoop(a, files, log)
+	if err != nil {
+		return nil, errors.Join(err, server.close())
+	}
+	server.control(loop)
+	return &worker{assign: a, log: log, loop: loop, server: server, orphan: time.Duration(a.OrphanTimeout)}, nil
+}
+
+// newLoop makes the media loop on the sockets that came with the settings; their
+// files are closed in any case.
+func newLoop(a *handoff.Assign, files []*os.File, log *slog.Logger) (*rtc.Loop, error) {
 	sockets, err := openSockets(files)
 	if err = errors.Join(err, closeAll(files)); err != nil {
-		return nil, err
+		return nil, errors.Join(err, closeSockets(sockets))
+	}
+	cfg, err := loopConfig(a, log)
+	if err != nil {
+		return nil, errors.Join(err, closeSockets(sockets))
+	}
+	loop, err := rtc.New(cfg, sockets)
+	if err != nil {
+		return nil, errors.Join(err, closeSockets(sockets))
+	}
+	return loop, nil
+}
+
+// loopConfig is the only place where the worker's certificate is made: a transport
+// that another process made first would bring its own here.
+func loopConfig(a *handoff.Assign, log *slog.Logger) (rtc.Config, error) {
+	announced, err := parseAnnounced(a.Announced)
+	if err != nil {
+		return rtc.Config{}, err
 	}
 	certificate, _, err := handshake.NewCertificate()
 	if err != nil {
-		return nil, err
+		return rtc.Config{}, err
 	}
-	announced, err := parseAnnounced(a.Announced)
-	if err != nil {
-		return nil, err
-	}
-	loop, err := rtc.New(rtc.Config{
+	return rtc.Config{
 		Slot: a.Slot, Generation: a.Generation, PID: os.Getpid(), Announced: announced,
 		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Log: log,
-	}, sockets)
-	if err != nil {
-		return nil, err
-	}
-	server, err := newServer(ctx, a.Socket, loop)
-	if err != nil {
-		return nil, err
-	}
-	return &worker{assign: a, log: log, loop: loop, server: server, orphan: time.Duration(a.OrphanTimeout)}, nil
+	}, nil
 }
 
 func closeAll(files []*os.File) error {
@@ -136,6 +158,21 @@ func openSockets(files []*os.File) (rtc.Sockets, error) {
 	return s, nil
 }
 
+func closeSockets(s rtc.Sockets) error {
+	var faults []error
+	for _, u := range []netio.UDP{s.UDP4, s.UDP6} {
+		if u != nil {
+			faults = append(faults, u.Close())
+		}
+	}
+	for _, l := range []*netio.TCPListener{s.TCP4, s.TCP6} {
+		if l != nil {
+			faults = append(faults, l.Close())
+		}
+	}
+	return errors.Join(faults...)
+}
+
 func parseAnnounced(in []string) ([]netip.AddrPort, error) {
 	out := make([]netip.AddrPort, len(in))
 	for i, text := range in {
@@ -155,6 +192,7 @@ func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.loop.Run(ctx) })
 	group.Go(func() error { w.server.events.run(w.loop.Events()); return nil })
+	group.Go(func() error { w.reportLosses(ctx); return nil })
 	group.Go(func() error { return w.server.serve(ctx) })
 	group.Go(func() error { w.server.reportHealth(ctx, w.loop.LastTurn); return nil })
 	group.Go(func() error {
@@ -163,39 +201,31 @@ func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 			return err
 		}
 		w.log.Info("worker serves", slog.String("socket", w.assign.Socket))
-		return w.outliveSupervisor(ctx, conn)
+		w.outliveSupervisor(ctx, conn)
+		return nil
 	})
 	err := group.Wait()
 	w.log.Info("worker ended")
 	return err
 }
 
-// outliveSupervisor returns when ctx ends, or when the supervisor has been gone for
-// the orphan timeout and nobody uses the worker.
-func (w *worker) outliveSupervisor(ctx context.Context, conn *handoff.Conn) error {
-	_, files, err := conn.Receive(ctx)
-	if ctx.Err() != nil {
-		return closeAll(files)
-	}
-	if err == nil {
-		return errors.Join(fmt.Errorf("handoff: unexpected message: %w", errs.ErrInvalid), closeAll(files))
-	}
-	w.log.Warn("supervisor is gone, serving on", obs.Err(err))
-	ticker := time.NewTicker(max(w.orphan, time.Millisecond))
+// reportLosses ends the watchers when the loop had events that nobody could get:
+// they must look at the whole state again.
+func (w *worker) reportLosses(ctx context.Context) {
+	ticker := time.NewTicker(lossInterval)
 	defer ticker.Stop()
+	var known uint64
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-ticker.C:
 		}
 		usage, err := w.loop.Usage(ctx)
-		if err != nil {
-			return fmt.Errorf("count users: %w", err)
-		}
-		if usage.Transports == 0 {
-			w.log.Info("worker leaves: no supervisor and no users")
-			return nil
+		if err == nil && usage.EventsLost != known {
+			known = usage.EventsLost
+			w.log.Warn("events lost, watchers must watch anew", slog.Uint64("events", known))
+			w.server.events.endAll(fmt.Errorf("events lost: %w", errs.ErrExhausted))
 		}
 	}
 }

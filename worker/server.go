@@ -15,13 +15,18 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
+	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/errs/status"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/worker/rtc"
 )
 
 const (
-	maxRequest     = 1 << 20
+	maxRequest = 1 << 20
+	maxHeaders = 16 << 10
+	// maxStreams bounds the calls under way on one connection; more wait at the client.
+	maxStreams = 256
+	// defaultTimeout bounds a call whose caller set no deadline.
 	defaultTimeout = 5 * time.Second
 	stopTimeout    = 2 * time.Second
 	healthInterval = 100 * time.Millisecond
@@ -35,12 +40,13 @@ type server struct {
 	grpc     *grpc.Server
 	health   *health.Server
 	events   *hub
+	clients  *clientCount
 }
 
 // newServer listens on the Unix socket, which only this user may open.
-func newServer(ctx context.Context, path string, loop *rtc.Loop) (*server, error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove the former worker's socket: %w", err)
+func newServer(ctx context.Context, path string) (*server, error) {
+	if err := removeStale(path); err != nil {
+		return nil, err
 	}
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
 	if err != nil {
@@ -49,25 +55,63 @@ func newServer(ctx context.Context, path string, loop *rtc.Loop) (*server, error
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect %s: %w", path, err), listener.Close())
 	}
-	s := &server{listener: listener, health: health.NewServer(), events: newHub()}
+	s := &server{listener: listener, health: health.NewServer(), events: newHub(), clients: &clientCount{}}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
+		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.ConnectionTimeout(defaultTimeout),
+		grpc.StatsHandler(s.clients),
 		grpc.ChainUnaryInterceptor(status.UnaryServer, withDefaultTimeout),
 		grpc.ChainStreamInterceptor(status.StreamServer),
 	)
-	workerv1.RegisterWorkerServiceServer(s.grpc, &service{loop: loop, events: s.events, usage: newUsageReader(loop)})
 	healthv1.RegisterHealthServer(s.grpc, s.health)
 	channelz.RegisterChannelzServiceToServer(s.grpc)
 	reflection.Register(s.grpc)
-	s.health.SetServingStatus(workerv1.WorkerService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
 	return s, nil
+}
+
+// control makes the server control a loop. It is called once, before serve.
+func (s *server) control(loop *rtc.Loop) {
+	workerv1.RegisterWorkerServiceServer(s.grpc, &service{loop: loop, events: s.events, usage: newUsageReader(loop)})
+	s.health.SetServingStatus(workerv1.WorkerService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
+}
+
+// removeStale removes the socket that a killed worker left, and nothing else.
+func removeStale(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for the former worker's socket: %w", err)
+	}
+	if info.Mode().Type() != fs.ModeSocket {
+		return fmt.Errorf("%s is in the way of the worker's socket: %w", path, errs.ErrExists)
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("remove the former worker's socket: %w", err)
+	}
+	return nil
 }
 
 // withDefaultTimeout bounds calls whose caller set no deadline.
 func withDefaultTimeout(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	if _, ok := ctx.Deadline(); ok {
+		return handler(ctx, req)
+	}
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 	return handler(ctx, req)
+}
+
+// close ends a server that never served.
+func (s *server) close() error {
+	s.grpc.Stop()
+	if err := s.listener.Close(); err != nil {
+		return fmt.Errorf("close control socket: %w", err)
+	}
+	return nil
 }
 
 // serve answers until ctx ends; calls under way get a moment to finish.

@@ -20,7 +20,27 @@ type service struct {
 	usage  *usageReader
 }
 
+// maxID bounds an identifier, in bytes.
+const maxID = 128
+
+// checkNewID refuses identifiers that operators could not type or read: printable
+// ASCII without spaces, 1 to 128 bytes.
+func checkNewID(what, id string) error {
+	if id == "" || len(id) > maxID {
+		return fmt.Errorf("%s id of %d bytes, want 1 to %d: %w", what, len(id), maxID, errs.ErrInvalid)
+	}
+	for i := range len(id) {
+		if id[i] <= ' ' || id[i] > '~' {
+			return fmt.Errorf("%s id %q, want printable ASCII: %w", what, id, errs.ErrInvalid)
+		}
+	}
+	return nil
+}
+
 func (s *service) CreateRouter(ctx context.Context, req *workerv1.CreateRouterRequest) (*workerv1.CreateRouterResponse, error) {
+	if err := checkNewID("router", req.GetRouterId()); err != nil {
+		return nil, err
+	}
 	caps, err := s.loop.CreateRouter(ctx, ident.RouterID(req.GetRouterId()))
 	if err != nil {
 		return nil, err
@@ -33,6 +53,9 @@ func (s *service) CloseRouter(ctx context.Context, req *workerv1.CloseRouterRequ
 }
 
 func (s *service) CreateTransport(ctx context.Context, req *workerv1.CreateTransportRequest) (*workerv1.CreateTransportResponse, error) {
+	if err := checkNewID("transport", req.GetTransportId()); err != nil {
+		return nil, err
+	}
 	family, err := toFamily(req.GetFamily())
 	if err != nil {
 		return nil, err
@@ -68,6 +91,9 @@ func (s *service) CloseTransport(ctx context.Context, req *workerv1.CloseTranspo
 }
 
 func (s *service) Produce(ctx context.Context, req *workerv1.ProduceRequest) (*workerv1.ProduceResponse, error) {
+	if err := checkNewID("producer", req.GetProducerId()); err != nil {
+		return nil, err
+	}
 	params, err := toRtpParameters(req.GetRtpParameters())
 	if err != nil {
 		return nil, err
@@ -95,6 +121,9 @@ func (s *service) CloseProducer(ctx context.Context, req *workerv1.CloseProducer
 }
 
 func (s *service) Consume(ctx context.Context, req *workerv1.ConsumeRequest) (*workerv1.ConsumeResponse, error) {
+	if err := checkNewID("consumer", req.GetConsumerId()); err != nil {
+		return nil, err
+	}
 	caps, err := toRtpCapabilities(req.GetRtpCapabilities())
 	if err != nil {
 		return nil, err
@@ -156,6 +185,10 @@ func (s *service) WatchEvents(_ *workerv1.WatchEventsRequest, stream workerv1.Wo
 		return err
 	}
 	defer s.events.leave(w)
+	// The header tells the caller that from now on it misses nothing.
+	if err := stream.SendHeader(nil); err != nil {
+		return fmt.Errorf("send header: %w", err)
+	}
 	for {
 		select {
 		case event, ok := <-w.events:

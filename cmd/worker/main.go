@@ -21,7 +21,12 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	var level slog.LevelVar
-	log, err := obs.NewLogger(os.Stderr, &level, "json")
+	pipe, err := worker.NewLogPipe(syscall.Stderr)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return handoff.ExitFailure
+	}
+	log, err := obs.NewLogger(pipe, &level, "json")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return handoff.ExitBadSettings

@@ -16,7 +16,9 @@ import (
 )
 
 const (
-	helloTimeout = 5 * time.Second
+	// startTimeout bounds a worker's start up to its hello, and from its slot to its
+	// readiness.
+	startTimeout = 5 * time.Second
 	// lastMoment is how long a worker that failed to start may take to exit by
 	// itself: its exit code tells whether a new one would do better.
 	lastMoment = time.Second
@@ -56,7 +58,7 @@ func (p *Pool) spawn(ctx context.Context, cpu int) (*child, error) {
 		return nil, errors.Join(fmt.Errorf("start worker: %w", err), conn.Close())
 	}
 	p.reapers.Go(c.reap)
-	if err := c.awaitHello(ctx); err != nil {
+	if err := c.awaitHello(ctx, p.startTimeout); err != nil {
 		return nil, c.fail(err)
 	}
 	return c, nil
@@ -88,8 +90,8 @@ func (c *child) reap() {
 
 func (c *child) pid() int { return c.cmd.Process.Pid }
 
-func (c *child) awaitHello(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+func (c *child) awaitHello(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	m, _, err := c.conn.Receive(ctx)
 	switch {

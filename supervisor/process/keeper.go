@@ -18,9 +18,6 @@ import (
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
 
-// readyTimeout bounds the time from a worker's slot to its readiness.
-const readyTimeout = 5 * time.Second
-
 // keeper owns the worker of one slot for life. Its goroutine alone writes the
 // state:
 //
@@ -166,7 +163,7 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	k.mu.Lock()
 	k.info.PID = c.pid()
 	k.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	ctx, cancel := context.WithTimeout(ctx, k.pool.startTimeout)
 	defer cancel()
 	err := c.assign(ctx, k.pool.assignment(k.slot, generation), k.pool.cfg.Sockets[k.slot].Files)
 	if err != nil {
@@ -185,7 +182,10 @@ func (k *keeper) watch(ctx context.Context, c *child, generation ident.Generatio
 	defer func() { _ = conn.Close() }()
 	client := workerv1.NewWorkerServiceClient(conn)
 	ctx, cancel := context.WithCancel(ctx)
-	m := monitor{keeper: k, client: client, conn: conn, generation: generation, watching: make(chan struct{})}
+	m := monitor{
+		keeper: k, client: client, conn: conn, generation: generation,
+		watching: make(chan struct{}), announced: make(chan struct{}),
+	}
 	var parts sync.WaitGroup
 	hung := make(chan string, 1)
 	parts.Go(func() { m.followEvents(ctx) })
@@ -202,6 +202,7 @@ func (k *keeper) watch(ctx context.Context, c *child, generation ident.Generatio
 			watching = nil
 			k.setReady(client)
 			k.pool.emit(ctx, Event{Kind: EventReady, Slot: k.slot, Generation: generation})
+			close(m.announced)
 			continue
 		case <-c.exited:
 		case cause = <-hung:

@@ -32,6 +32,7 @@ type monitor struct {
 	conn       *grpc.ClientConn
 	generation ident.Generation
 	watching   chan struct{} // closed by followEvents once the first stream is open, or has failed
+	announced  chan struct{} // closed by the keeper once it told that the worker is ready
 }
 
 // checkHealth returns why the worker counts as hung, "" when ctx ends first.
@@ -107,7 +108,13 @@ func (m *monitor) usage(ctx context.Context) (*workerv1.ResourceUsage, error) {
 // followEvents passes the worker's events on until ctx ends. A stream that breaks
 // while the worker lives is opened again, and the reader told of the gap.
 func (m *monitor) followEvents(ctx context.Context) {
-	watching := sync.OnceFunc(func() { close(m.watching) })
+	watching := sync.OnceFunc(func() {
+		close(m.watching)
+		select {
+		case <-m.announced: // no event comes before that
+		case <-ctx.Done():
+		}
+	})
 	opened := watching
 	for {
 		err := m.followOnce(ctx, opened)

@@ -124,10 +124,11 @@ type Pool struct {
 	log    *slog.Logger
 	events chan Event
 	spares chan *child
-	// start is a field so that tests need no real affinity.
-	start   func(cmd *exec.Cmd, cpu int) error
-	reapers sync.WaitGroup
-	keepers []*keeper
+	// start and startTimeout are fields for tests: those make the test binary a worker.
+	start        func(cmd *exec.Cmd, cpu int) error
+	startTimeout time.Duration
+	reapers      sync.WaitGroup
+	keepers      []*keeper
 }
 
 // NewPool prepares a pool; nothing runs before Run. A fault of the configuration
@@ -140,11 +141,11 @@ func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
 		return nil, fmt.Errorf("health limits %+v: %w", cfg.Health, errs.ErrInvalid)
 	}
 	// sun_path of unix(7) holds 108 bytes, the last a zero.
-	if path := socketPath(cfg.RunDir, ident.Slot(cfg.Slots-1)); len(path) > 107 { //nolint:gosec // at most 1024
+	if path := socketPath(cfg.RunDir, ident.Slot(cfg.Slots-1)); len(path) > 107 {
 		return nil, fmt.Errorf("socket path %s is longer than 107 bytes; choose a shorter run directory: %w", path, errs.ErrInvalid)
 	}
 	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child)}
-	p.start = p.startProcess
+	p.start, p.startTimeout = p.startProcess, startTimeout
 	for slot := range cfg.Slots {
 		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot)))
 	}

@@ -2,95 +2,17 @@ package process
 
 import (
 	"bytes"
-	"context"
+	"fmt"
 	"log/slog"
-	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/health"
-	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
-
-	"github.com/dspeak/sfu/internal/handoff"
 )
 
-// childMode is the environment variable that makes the test binary a worker.
-const childMode = "TEST_WORKER_MODE"
-
-func TestMain(m *testing.M) {
-	if mode := os.Getenv(childMode); mode != "" {
-		os.Exit(beWorker(mode))
-	}
-	goleak.VerifyTestMain(m)
-}
-
-// beWorker is a worker without media: it says hello, takes its slot, and serves health.
-func beWorker(mode string) int {
-	conn, err := handoff.FromFile(os.NewFile(handoff.FD, "handoff"))
-	if err != nil || mode == "silent" {
-		return handoff.ExitFailure
-	}
-	if conn.Send(handoff.Message{Hello: &handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid()}}) != nil {
-		return handoff.ExitFailure
-	}
-	m, _, err := conn.Receive(context.Background())
-	if err != nil {
-		return handoff.ExitOK // a spare that nobody needs
-	}
-	if mode == "bad settings" {
-		_ = conn.Send(handoff.Message{Failed: &handoff.Failed{Reason: "no good"}})
-		return handoff.ExitBadSettings
-	}
-	_ = os.Remove(m.Assign.Socket)
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", m.Assign.Socket)
-	if err != nil {
-		return handoff.ExitFailure
-	}
-	server := grpc.NewServer()
-	healthv1.RegisterHealthServer(server, health.NewServer())
-	if conn.Send(handoff.Message{Ready: &handoff.Ready{}}) != nil {
-		return handoff.ExitFailure
-	}
-	_ = server.Serve(listener)
-	return handoff.ExitOK
-}
-
-// startPool runs a pool of one slot whose workers are this test binary.
-func startPool(t *testing.T, mode string, spare bool) *Pool {
-	t.Helper()
-	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	p, err := NewPool(Config{
-		Binary: os.Args[0], RunDir: t.TempDir(), Slots: 1, Spare: spare, Sockets: make([]Sockets, 1),
-		LogLevel: "INFO", OrphanTimeout: time.Minute, StopTimeout: 10 * time.Second,
-		Health: Health{Interval: 50 * time.Millisecond, Timeout: time.Second, Failures: 2},
-	}, log)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.start = func(cmd *exec.Cmd, _ int) error {
-		cmd.Env = []string{childMode + "=" + mode}
-		return cmd.Start()
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	return p
-}
-
 // next returns the next event of the kind.
-func next(t *testing.T, p *Pool, kind EventKind) Event {
+func next(t *testing.T, p *testPool, kind EventKind) Event {
 	t.Helper()
 	for {
 		select {
@@ -107,14 +29,14 @@ func next(t *testing.T, p *Pool, kind EventKind) Event {
 func TestKilledWorkerIsReplaced(t *testing.T) {
 	for name, spare := range map[string]bool{"by the spare": true, "by a fresh process": false} {
 		t.Run(name, func(t *testing.T) {
-			p := startPool(t, "good", spare)
+			cfg := testConfig(t)
+			cfg.Spare = spare
+			p, _ := startPool(t, modeGood, cfg)
 			if e := next(t, p, EventReady); e.Generation != 1 {
 				t.Fatalf("generation %d", e.Generation)
 			}
 			first := p.Workers()[0]
-			if err := syscall.Kill(first.PID, syscall.SIGKILL); err != nil {
-				t.Fatal(err)
-			}
+			kill(t, first.PID, syscall.SIGKILL)
 			if e := next(t, p, EventDown); e.Generation != 1 || !strings.Contains(e.Cause, "killed") {
 				t.Fatalf("down %+v", e)
 			}
@@ -128,54 +50,14 @@ func TestKilledWorkerIsReplaced(t *testing.T) {
 	}
 }
 
-func TestHungWorkerIsReplaced(t *testing.T) {
-	p := startPool(t, "good", false)
-	next(t, p, EventReady)
-	pid := p.Workers()[0].PID
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	if e := next(t, p, EventDown); !strings.Contains(e.Cause, "hung") {
-		t.Fatalf("cause %q", e.Cause)
-	}
-	if err := syscall.Kill(pid, 0); err == nil {
-		t.Fatal("the hung process still exists")
-	}
-	next(t, p, EventReady)
-}
-
-func TestBadSettingsAreFinal(t *testing.T) {
-	p := startPool(t, "bad settings", false)
-	if e := next(t, p, EventFailed); !strings.Contains(e.Cause, "no good") {
-		t.Fatalf("cause %q", e.Cause)
-	}
-	if w := p.Workers()[0]; w.State != StateFailed || w.PID != 0 {
-		t.Fatalf("slot %+v", w)
-	}
-	if _, _, ok := p.Client(0); ok {
-		t.Fatal("a failed slot has a client")
-	}
-}
-
-func TestWorkerThatNeverStartsIsHarmless(t *testing.T) {
-	p := startPool(t, "silent", true)
-	deadline := time.After(30 * time.Second)
-	ticker := time.NewTicker(10 * time.Millisecond)
-	defer ticker.Stop()
-	for p.Workers()[0].Restarts < 2 {
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			t.Fatalf("not tried again: %+v", p.Workers()[0])
-		}
-	}
-}
-
 func TestNewPoolRefusesNonsense(t *testing.T) {
+	long := testConfig(t)
+	long.RunDir = "/" + strings.Repeat("x", 100)
 	for name, cfg := range map[string]Config{
-		"no slots":   {Slots: 0},
-		"no sockets": {Slots: 2, Sockets: make([]Sockets, 1)},
-		"no health":  {Slots: 1, Sockets: make([]Sockets, 1)},
+		"no slots":      {Slots: 0},
+		"no sockets":    {Slots: 2, Sockets: make([]Sockets, 1)},
+		"no health":     {Slots: 1, Sockets: make([]Sockets, 1)},
+		"long run path": long,
 	} {
 		if _, err := NewPool(cfg, slog.New(slog.DiscardHandler)); err == nil {
 			t.Errorf("%s is accepted", name)
@@ -238,5 +120,37 @@ func TestAllowedCPUs(t *testing.T) {
 		if list, ok := strings.CutPrefix(line, "Cpus_allowed_list:"); ok && strings.ContainsAny(list, ",-") {
 			t.Fatalf("the child may run on %s", list)
 		}
+	}
+}
+
+func TestWorkerThatCannotBePinnedFloats(t *testing.T) {
+	var log bytes.Buffer
+	p := Pool{log: slog.New(slog.NewTextHandler(&log, nil))}
+	cmd := exec.CommandContext(t.Context(), "true")
+	if err := p.startProcess(cmd, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "not pinned") {
+		t.Fatalf("log %q", log.String())
+	}
+}
+
+func TestReportKeepsThePanicsFirstLines(t *testing.T) {
+	r := &relay{log: slog.New(slog.DiscardHandler)}
+	for i := range 100 {
+		_, _ = fmt.Fprintf(r, "noise %d\n", i)
+	}
+	_, _ = fmt.Fprintf(r, "panic: why\n%s\n", strings.Repeat("y", 2*maxReportLine))
+	for i := range 100 {
+		_, _ = fmt.Fprintf(r, "where %d\n", i)
+	}
+	_, _ = r.Write([]byte("cut sho"))
+	r.flush()
+	lines := strings.Split(r.tailText(), "\n")
+	if len(lines) != headLines+tailLines || lines[0] != "panic: why" || len(lines[1]) != maxReportLine || lines[len(lines)-1] != "cut sho" {
+		t.Fatalf("%d lines: %q", len(lines), lines)
 	}
 }

@@ -1,0 +1,204 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/dspeak/sfu/internal/handoff"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+)
+
+// childMode is the environment variable that makes the test binary a worker.
+const childMode = "TEST_WORKER_MODE"
+
+// The ways in which a worker of the tests behaves.
+const (
+	modeGood          = "good"
+	modeSilent        = "silent"         // exits before it says hello
+	modeMute          = "mute"           // never says hello
+	modeIdle          = "idle"           // never becomes ready
+	modeStrange       = "strange"        // speaks another protocol
+	modeBadSettings   = "bad settings"   // cannot use what it is assigned
+	modeBadInherit    = "bad descriptor" // cannot even say hello
+	modePanic         = "panic"          // panics when it serves
+	modeStubborn      = "stubborn"       // ignores SIGTERM
+	modeStopped       = "loop stopped"   // answers, but is not well
+	modeEcho          = "echo"           // answers on its media socket
+	modeEventsAndGaps = "events"         // tells one event in each stream
+)
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(childMode); mode != "" {
+		os.Exit(beWorker(mode))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// beWorker is a worker without media: it says hello, takes its slot, and serves health.
+func beWorker(mode string) int {
+	switch mode {
+	case modeSilent:
+		return handoff.ExitFailure
+	case modeBadInherit:
+		fmt.Fprintln(os.Stderr, "no descriptor")
+		return handoff.ExitBadSettings
+	case modeMute:
+		<-time.After(time.Minute)
+	case modeStubborn:
+		signal.Ignore(syscall.SIGTERM)
+	}
+	conn, err := handoff.FromFile(os.NewFile(handoff.FD, "handoff"))
+	if err != nil {
+		return handoff.ExitFailure
+	}
+	hello := handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid()}
+	if mode == modeStrange {
+		hello.Protocol++
+	}
+	if conn.Send(handoff.Message{Hello: &hello}) != nil {
+		return handoff.ExitFailure
+	}
+	m, files, err := conn.Receive(context.Background())
+	if err != nil {
+		return handoff.ExitOK // a spare that nobody needs
+	}
+	switch mode {
+	case modeIdle:
+		<-time.After(time.Minute)
+	case modeBadSettings:
+		_ = conn.Send(handoff.Message{Failed: &handoff.Failed{Reason: "no good"}})
+		<-time.After(20 * time.Millisecond) // it closes what it has open
+		return handoff.ExitBadSettings
+	case modeEcho:
+		go echo(files[0])
+	}
+	return serveWorker(mode, conn, m.Assign.Socket)
+}
+
+func serveWorker(mode string, conn *handoff.Conn, socket string) int {
+	_ = os.Remove(socket)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", socket)
+	if err != nil {
+		return handoff.ExitFailure
+	}
+	server, state := grpc.NewServer(), health.NewServer()
+	if mode == modeStopped {
+		state.SetServingStatus("", healthv1.HealthCheckResponse_NOT_SERVING)
+	}
+	healthv1.RegisterHealthServer(server, state)
+	if mode == modeEventsAndGaps {
+		workerv1.RegisterWorkerServiceServer(server, eventSource{})
+	}
+	if conn.Send(handoff.Message{Ready: &handoff.Ready{}}) != nil {
+		return handoff.ExitFailure
+	}
+	if mode == modePanic {
+		panic("the loop found nonsense")
+	}
+	_ = server.Serve(listener)
+	return handoff.ExitOK
+}
+
+// echo answers every datagram with the process's number.
+func echo(f *os.File) {
+	socket, err := net.FilePacketConn(f)
+	if err != nil {
+		return
+	}
+	b := make([]byte, 100)
+	for {
+		_, from, err := socket.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		if _, err := socket.WriteTo(fmt.Appendf(nil, "%d", os.Getpid()), from); err != nil {
+			return
+		}
+	}
+}
+
+// eventSource tells one event in each stream and ends it, and a usage.
+type eventSource struct {
+	workerv1.UnimplementedWorkerServiceServer
+}
+
+func (eventSource) WatchEvents(_ *workerv1.WatchEventsRequest, stream grpc.ServerStreamingServer[workerv1.WatchEventsResponse]) error {
+	return stream.Send(&workerv1.WatchEventsResponse{Event: &workerv1.WatchEventsResponse_TransportClosed{
+		TransportClosed: &workerv1.TransportClosedEvent{TransportId: "t"},
+	}})
+}
+
+func (eventSource) GetResourceUsage(context.Context, *workerv1.GetResourceUsageRequest) (*workerv1.GetResourceUsageResponse, error) {
+	return &workerv1.GetResourceUsageResponse{Usage: &workerv1.ResourceUsage{Consumers: 42}}, nil
+}
+
+// testConfig is a pool of one slot with limits for tests.
+func testConfig(t *testing.T) Config {
+	t.Helper()
+	return Config{
+		Binary: os.Args[0], RunDir: t.TempDir(), Slots: 1, Sockets: make([]Sockets, 1),
+		LogLevel: "INFO", OrphanTimeout: time.Minute, StopTimeout: 10 * time.Second,
+		Health: Health{Interval: 50 * time.Millisecond, Timeout: time.Second, Failures: 2},
+	}
+}
+
+// testPool is a pool that records for which CPU each process was started.
+type testPool struct {
+	*Pool
+	mu   sync.Mutex
+	cpus map[int]int // by process; guarded by mu
+}
+
+func (p *testPool) startedFor(pid int) (cpu int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cpus[pid]
+}
+
+// startPool runs a pool whose workers are this test binary. stop ends it; it ends
+// with the test in any case.
+func startPool(t *testing.T, mode string, cfg Config) (p *testPool, stop func()) {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	pool, err := NewPool(cfg, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = &testPool{Pool: pool, cpus: map[int]int{}}
+	p.startTimeout = 2 * time.Second
+	p.start = func(cmd *exec.Cmd, cpu int) error {
+		cmd.Env = []string{childMode + "=" + mode}
+		if err := p.startProcess(cmd, cpu); err != nil {
+			return err
+		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.cpus[cmd.Process.Pid] = cpu
+		return nil
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := p.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	}()
+	stop = func() { cancel(); <-done }
+	t.Cleanup(stop)
+	return p, stop
+}

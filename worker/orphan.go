@@ -1,0 +1,85 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/stats"
+
+	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/obs"
+)
+
+// clientCount counts the open control connections. Any goroutine may read it.
+type clientCount struct{ open atomic.Int64 }
+
+// TagConn is part of stats.Handler.
+func (c *clientCount) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context { return ctx }
+
+// HandleConn is part of stats.Handler.
+func (c *clientCount) HandleConn(_ context.Context, s stats.ConnStats) {
+	switch s.(type) {
+	case *stats.ConnBegin:
+		c.open.Add(1)
+	case *stats.ConnEnd:
+		c.open.Add(-1)
+	}
+}
+
+// TagRPC is part of stats.Handler.
+func (c *clientCount) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
+
+// HandleRPC is part of stats.Handler.
+func (c *clientCount) HandleRPC(context.Context, stats.RPCStats) {}
+
+// outliveSupervisor returns when ctx ends, or when the supervisor is gone and for
+// the orphan timeout nobody used the worker: no transport, no control connection.
+func (w *worker) outliveSupervisor(ctx context.Context, conn *handoff.Conn) {
+	for {
+		_, files, err := conn.Receive(ctx)
+		if ctx.Err() != nil {
+			_ = closeAll(files) // the process ends
+			return
+		}
+		if err != nil {
+			w.log.Warn("supervisor is gone, serving on", obs.Err(err))
+			break
+		}
+		w.log.Warn("handoff message ignored: the slot is assigned", slog.Int("files", len(files)))
+		_ = closeAll(files) // nothing was written to them
+	}
+	if awaitUseless(ctx, w.orphan, w.used) {
+		w.log.Info("worker leaves: no supervisor and no users")
+	}
+}
+
+// used says whether anybody has a use for the worker.
+func (w *worker) used(ctx context.Context) bool {
+	if w.server.clients.open.Load() > 0 {
+		return true
+	}
+	usage, err := w.loop.Usage(ctx)
+	return err != nil || usage.Transports > 0
+}
+
+// awaitUseless waits until used said no for so long; false: ctx ended first.
+func awaitUseless(ctx context.Context, limit time.Duration, used func(context.Context) bool) bool {
+	ticker := time.NewTicker(max(limit/8, time.Millisecond))
+	defer ticker.Stop()
+	since := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-ticker.C:
+		}
+		switch {
+		case used(ctx):
+			since = time.Now()
+		case time.Since(since) >= limit:
+			return ctx.Err() == nil
+		}
+	}
+}
