@@ -25,12 +25,13 @@ func NewAuthenticator(password string) *Authenticator {
 }
 
 // Verify says whether the request has a USERNAME, a MESSAGE-INTEGRITY under this
-// password, and a right FINGERPRINT if it has one.
+// password, and a right FINGERPRINT if it has one. The comparison takes constant
+// time. The packet that was parsed must be unchanged.
 func (a *Authenticator) Verify(r *Request) bool {
 	if !r.HasIntegrity || r.LocalUfrag == nil {
 		return false
 	}
-	if r.HasFingerprint && binary.BigEndian.Uint32(r.raw[r.fingerprint+attributeHeader:]) != crc(r.raw[:r.fingerprint]) {
+	if r.HasFingerprint && binary.BigEndian.Uint32(r.raw[r.fingerprintAt+attributeHeader:]) != crc(r.raw[:r.fingerprintAt]) {
 		return false
 	}
 	value := r.raw[r.integrityAt+attributeHeader:]
@@ -48,6 +49,7 @@ func (a *Authenticator) integrity(b []byte) []byte {
 	return a.mac.Sum(a.sum[:0])
 }
 
+// crc is the value of FINGERPRINT over what stands before it (RFC 8489 section 14.7).
 func crc(b []byte) uint32 { return crc32.ChecksumIEEE(b) ^ fingerprintXOR }
 
 // AppendSuccess appends a binding success answer: XOR-MAPPED-ADDRESS,
@@ -60,12 +62,13 @@ func (a *Authenticator) AppendSuccess(dst []byte, transactionID [TransactionIDSi
 }
 
 // AppendError appends a binding error answer with the code (300 to 699) and
-// reason. A 401 has no MESSAGE-INTEGRITY, since the peer may not know the key.
+// reason, which is cut at 127 bytes (RFC 8489 section 14.8). A 400 and a 401 have
+// no MESSAGE-INTEGRITY (section 9.1.3): the peer may not know the key.
 func (a *Authenticator) AppendError(dst []byte, transactionID [TransactionIDSize]byte, code int, reason string) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, typeError, transactionID)
 	dst = appendErrorCode(dst, code, reason)
-	if code == 401 {
+	if code == 400 || code == 401 {
 		return appendFingerprint(dst, start)
 	}
 	return a.seal(dst, start)
@@ -103,12 +106,15 @@ func appendAttribute(dst []byte, kind uint16, length int) []byte {
 	return binary.BigEndian.AppendUint16(dst, uint16(length))
 }
 
+// appendErrorCode appends ERROR-CODE: class, number, and the reason padded to four
+// bytes (RFC 8489 section 14.8).
 func appendErrorCode(dst []byte, code int, reason string) []byte {
+	reason = reason[:min(len(reason), maxReason)]
 	dst = appendAttribute(dst, attrErrorCode, 4+len(reason))
 	dst = append(dst, 0, 0, byte(code/100), byte(code%100))
 	dst = append(dst, reason...)
-	for len(reason)%4 != 0 {
-		dst, reason = append(dst, 0), reason+"\x00"
+	for n := len(reason); n%4 != 0; n++ {
+		dst = append(dst, 0)
 	}
 	return dst
 }

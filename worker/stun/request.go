@@ -19,6 +19,8 @@ const (
 	maxMessage = 1500
 	// maxUsername bounds USERNAME (RFC 8489 section 14.3).
 	maxUsername = 508
+	// maxReason bounds the reason of an error answer (RFC 8489 section 14.8).
+	maxReason = 127
 
 	attributeHeader = 4
 	integritySize   = 20 // HMAC-SHA1
@@ -35,10 +37,13 @@ const (
 
 // Attribute types (RFC 8489 section 18.3, RFC 8445 section 16.1).
 const (
+	attrMappedAddress     = 0x0001
 	attrUsername          = 0x0006
 	attrMessageIntegrity  = 0x0008
 	attrErrorCode         = 0x0009
 	attrUnknownAttributes = 0x000A
+	attrRealm             = 0x0014
+	attrNonce             = 0x0015
 	attrXORMappedAddress  = 0x0020
 	attrPriority          = 0x0024
 	attrUseCandidate      = 0x0025
@@ -49,58 +54,73 @@ const (
 	firstOptional = 0x8000
 )
 
+// Faults of a message. They are made once: a flood of garbage must not allocate.
+var (
+	errMessage   = fmt.Errorf("stun message is no binding request: %w", errs.ErrInvalid)
+	errTruncated = fmt.Errorf("stun attribute is truncated: %w", errs.ErrInvalid)
+	errSize      = fmt.Errorf("stun attribute has a wrong size: %w", errs.ErrInvalid)
+	errUsername  = fmt.Errorf("stun user name is malformed: %w", errs.ErrInvalid)
+)
+
 // Request is a parsed binding request or indication. Its slices alias the packet.
+// Of an attribute that comes twice, the first counts (RFC 8489 section 14).
 type Request struct {
 	TransactionID [TransactionIDSize]byte
-	// LocalUfrag and RemoteUfrag are the halves of USERNAME: ours, then the sender's.
+	// LocalUfrag and RemoteUfrag are the halves of USERNAME: ours, then the
+	// sender's (RFC 8445 section 7.2.2). LocalUfrag is nil without USERNAME.
 	LocalUfrag, RemoteUfrag []byte
-	Priority                uint32
+	// Priority is that of the candidate pair's remote half, 0 when not given.
+	Priority uint32
+	// TieBreaker is that of Controlling or Controlled, 0 without either.
 	TieBreaker              uint64
 	UseCandidate            bool
 	Controlling, Controlled bool
-	Indication              bool
-	HasIntegrity            bool
-	HasFingerprint          bool
+	// Indication: a keep-alive that wants no answer and proves nothing.
+	Indication bool
+	// HasIntegrity and HasFingerprint only say that the attribute is there.
+	HasIntegrity, HasFingerprint bool
 	// Unknown is the first comprehension-required attribute that is not known, 0: none.
 	Unknown uint16
 
-	raw         []byte
-	integrityAt int // offset of the MESSAGE-INTEGRITY attribute
-	fingerprint int // offset of the FINGERPRINT attribute
+	raw           []byte
+	integrityAt   int // offset of the MESSAGE-INTEGRITY attribute
+	fingerprintAt int // offset of the FINGERPRINT attribute
 }
 
-// Is says whether b starts like a STUN message: type bits, length and magic cookie.
+// Is says whether b is framed like one whole STUN message: two zero bits, the
+// magic cookie, and a length that is b's (RFC 8489 section 5, RFC 7983 section 7).
 func Is(b []byte) bool {
 	return len(b) >= HeaderSize && b[0] < 4 && binary.BigEndian.Uint32(b[4:]) == magicCookie &&
 		int(binary.BigEndian.Uint16(b[2:]))+HeaderSize == len(b)
 }
 
-// Parse reads a binding request or indication in place. Anything else, and
-// anything malformed, is an error that wraps errs.ErrInvalid. Nothing is checked
-// with a key here: see Authenticator.Verify.
+// Parse reads a binding request or indication of up to 1500 bytes in place.
+// Anything else, and anything malformed, is an error that wraps errs.ErrInvalid.
+// Nothing is checked with a key here: see Authenticator.Verify. Any goroutine may
+// call it.
 func Parse(b []byte) (Request, error) {
 	var r Request
-	if len(b) > maxMessage || !Is(b) || len(b)%4 != 0 {
-		return r, fmt.Errorf("stun message of %d bytes: %w", len(b), errs.ErrInvalid)
+	if len(b) > maxMessage || len(b)%4 != 0 || !Is(b) {
+		return r, errMessage
 	}
 	switch binary.BigEndian.Uint16(b) {
 	case typeRequest:
 	case typeIndication:
 		r.Indication = true
 	default:
-		return r, fmt.Errorf("stun message type %#04x: %w", binary.BigEndian.Uint16(b), errs.ErrInvalid)
+		return r, errMessage
 	}
 	r.raw = b
 	copy(r.TransactionID[:], b[8:])
 	for at := HeaderSize; at < len(b); {
 		if len(b)-at < attributeHeader {
-			return r, errTruncated(at)
+			return r, errTruncated
 		}
 		kind, length := binary.BigEndian.Uint16(b[at:]), int(binary.BigEndian.Uint16(b[at+2:]))
 		value := at + attributeHeader
 		end := value + (length+3)&^3 // padded to four bytes (RFC 8489 section 14)
 		if end > len(b) {
-			return r, errTruncated(at)
+			return r, errTruncated
 		}
 		if err := r.attribute(kind, b[value:value+length], at); err != nil {
 			return r, err
@@ -110,13 +130,9 @@ func Parse(b []byte) (Request, error) {
 	return r, nil
 }
 
-func errTruncated(at int) error {
-	return fmt.Errorf("stun attribute at %d is truncated: %w", at, errs.ErrInvalid)
-}
-
 // ignores says whether an attribute stands too late to count: only FINGERPRINT
 // does after MESSAGE-INTEGRITY, and nothing after FINGERPRINT (RFC 8489 sections
-// 14.5 and 14.7).
+// 14.5 and 14.7). So nothing that is noted escapes the integrity check.
 func (r *Request) ignores(kind uint16) bool {
 	return r.HasFingerprint || (r.HasIntegrity && kind != attrFingerprint)
 }
@@ -127,7 +143,7 @@ func (r *Request) attribute(kind uint16, value []byte, at int) error {
 		return nil
 	}
 	if want := fixedSize(kind); want >= 0 && len(value) != want {
-		return fmt.Errorf("stun attribute %#04x of %d bytes, want %d: %w", kind, len(value), want, errs.ErrInvalid)
+		return errSize
 	}
 	switch kind {
 	case attrUsername:
@@ -135,21 +151,32 @@ func (r *Request) attribute(kind uint16, value []byte, at int) error {
 	case attrMessageIntegrity:
 		r.HasIntegrity, r.integrityAt = true, at
 	case attrFingerprint:
-		r.HasFingerprint, r.fingerprint = true, at
+		r.HasFingerprint, r.fingerprintAt = true, at
 	case attrPriority:
-		r.Priority = binary.BigEndian.Uint32(value)
+		if r.Priority == 0 {
+			r.Priority = binary.BigEndian.Uint32(value)
+		}
 	case attrUseCandidate:
 		r.UseCandidate = true
-	case attrControlled:
-		r.Controlled, r.TieBreaker = true, binary.BigEndian.Uint64(value)
-	case attrControlling:
-		r.Controlling, r.TieBreaker = true, binary.BigEndian.Uint64(value)
+	case attrControlled, attrControlling:
+		r.role(kind, binary.BigEndian.Uint64(value))
+	case attrMappedAddress, attrErrorCode, attrUnknownAttributes, attrRealm, attrNonce, attrXORMappedAddress:
+		// Known but not expected in a request: ignored (RFC 8489 section 6.3.1).
 	default:
 		if kind < firstOptional && r.Unknown == 0 {
 			r.Unknown = kind
 		}
 	}
 	return nil
+}
+
+// role notes the sender's role. One that claims both roles has the first.
+func (r *Request) role(kind uint16, tieBreaker uint64) {
+	if r.Controlled || r.Controlling {
+		return
+	}
+	r.Controlled, r.Controlling = kind == attrControlled, kind == attrControlling
+	r.TieBreaker = tieBreaker
 }
 
 // fixedSize is the size that an attribute must have, -1: any.
@@ -172,9 +199,9 @@ func fixedSize(kind uint16) int {
 func (r *Request) username(value []byte) error {
 	local, remote, ok := bytes.Cut(value, []byte{':'})
 	if !ok || len(value) > maxUsername || len(local) == 0 {
-		return fmt.Errorf("stun user name of %d bytes: %w", len(value), errs.ErrInvalid)
+		return errUsername
 	}
-	if r.LocalUfrag == nil { // of two, the first counts (RFC 8489 section 14)
+	if r.LocalUfrag == nil {
 		r.LocalUfrag, r.RemoteUfrag = local, remote
 	}
 	return nil
