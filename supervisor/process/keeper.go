@@ -21,11 +21,13 @@ import (
 // keeper owns the worker of one slot for life. Its goroutine alone writes the
 // state:
 //
-//	starting -> ready -> exited -> starting     the spare, or a fresh process, at once
-//	              |        |-----> backoff -> starting     failures came too often
-//	              |        '-----> failed                  bad settings: given up
-//	              |-> hung -> exited                       killed first
-//	              '-> draining -> exited                   the pool stops
+//	starting -> ready -> exited -> starting    the spare, or a fresh process, at once
+//	   |          |        '-----> backoff     failures came too often
+//	   |          |-> hung -> exited           killed first
+//	   |          '-> draining -> exited       the pool stops
+//	   |-> starting                            it did not start: once more
+//	   |-> backoff -> starting                 it did not start, again
+//	   '-> failed                              bad settings: given up
 type keeper struct {
 	pool   *Pool
 	slot   ident.Slot
