@@ -75,7 +75,7 @@ func TestRestartPolicy(t *testing.T) {
 	if got[0] != 0 || got[1] != backoffBase || got[2] != 2*backoffBase || got[11] != backoffMax {
 		t.Fatalf("pauses %v", got)
 	}
-	if was := p.failures; p.failed(now.Add(failureHalfLife)) != backoffMax || p.failures != was/2+1 {
+	if was := p.failures; p.failed(now.Add(failureHalfLife)) != 32*backoffBase || p.failures != was/2+1 {
 		t.Fatalf("a half-life later %v failures became %v", was, p.failures)
 	}
 	if d := p.failed(now.Add(10 * failureHalfLife)); d != 0 {
