@@ -10,6 +10,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/worker/rtc"
 )
 
 // clientCount counts the open control connections. Any goroutine may read it.
@@ -35,7 +36,8 @@ func (c *clientCount) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.C
 func (c *clientCount) HandleRPC(context.Context, stats.RPCStats) {}
 
 // outliveSupervisor returns when ctx ends, or when the supervisor is gone and for
-// the orphan timeout nobody used the worker: no transport, no control connection.
+// the orphan timeout nobody used the worker: no transport that a client connected,
+// no control connection.
 func (w *worker) outliveSupervisor(ctx context.Context, conn *handoff.Conn) {
 	for {
 		_, files, err := conn.Receive(ctx)
@@ -60,8 +62,21 @@ func (w *worker) used(ctx context.Context) bool {
 	if w.server.clients.open.Load() > 0 {
 		return true
 	}
-	usage, err := w.loop.Usage(ctx)
-	return err != nil || usage.Transports > 0
+	dump, err := w.loop.Dump(ctx, "")
+	return err != nil || connected(dump)
+}
+
+// connected says whether a client uses one of the transports. One that no client has
+// connected is of no use without a supervisor to do it.
+func connected(dump rtc.WorkerDump) bool {
+	for _, r := range dump.Routers {
+		for _, t := range r.Transports {
+			if t.DtlsLocalRole != "auto" {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // awaitUseless waits until used said no for so long; false: ctx ended first.

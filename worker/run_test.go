@@ -98,6 +98,14 @@ func TestOrphan(t *testing.T) {
 	r, conn := startWorker(t, func(a *handoff.Assign) { a.OrphanTimeout = int64(timeout) })
 	client := workerv1.NewWorkerServiceClient(conn)
 	makeTransport(t, client, "r", "t")
+	makeTransport(t, client, "r2", "unused")
+	digest := strings.TrimSuffix(strings.Repeat("AB:", 32), ":")
+	_, err := client.ConnectTransport(t.Context(), &workerv1.ConnectTransportRequest{TransportId: "t", DtlsParameters: &workerv1.DtlsParameters{
+		Role: new("client"), Fingerprints: []*workerv1.DtlsFingerprint{{Algorithm: "sha-256", Value: digest}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := r.parent.Send(handoff.Message{Ready: &handoff.Ready{}}); err != nil { // out of place: ignored
 		t.Fatal(err)
 	}

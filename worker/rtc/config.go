@@ -29,7 +29,8 @@ type Config struct {
 	// ConsentTimeout closes a transport that had no valid check for so long
 	// (RFC 7675). Default 30 s.
 	ConsentTimeout time.Duration
-	// UnconnectedTimeout closes a transport that never had a valid check. Default 60 s.
+	// UnconnectedTimeout closes a transport that had no valid check so long after
+	// ConnectTransport. Default 60 s.
 	UnconnectedTimeout time.Duration
 	// HandshakeTimeout bounds one DTLS handshake. Default 15 s.
 	HandshakeTimeout time.Duration

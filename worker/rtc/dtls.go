@@ -60,7 +60,7 @@ func (l *Loop) connectTransport(id ident.TransportID, p DtlsParameters) (string,
 	if err != nil {
 		return "", fmt.Errorf("connect transport %s: %w", id, err)
 	}
-	t.dtls.role, t.dtls.remote = role, prints
+	t.dtls.role, t.dtls.remote, t.awaited = role, prints, l.now
 	l.startClientHandshake(t)
 	if role == handshake.Server && len(t.dtls.early) > 0 {
 		l.startHandshake(t)

@@ -243,7 +243,9 @@ func (l *Loop) checkSelected(t *transport) {
 func (l *Loop) sweepICE(t *transport) string {
 	ice := &t.ice
 	if ice.lastCheck == 0 {
-		if l.now-t.created >= instant(l.cfg.UnconnectedTimeout) {
+		// Clients connect a transport with their first producer or consumer: somebody who
+		// waits alone for hours must still have it. Until then it is the caller's to close.
+		if t.dtls.role != 0 && l.now-t.awaited >= instant(l.cfg.UnconnectedTimeout) {
 			return ReasonNeverConnected
 		}
 		return ""

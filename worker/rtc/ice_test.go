@@ -202,6 +202,17 @@ func TestConsentExpires(t *testing.T) {
 func TestNeverConnected(t *testing.T) {
 	r := newRig(t, nil)
 	id, _ := r.transport(r.router())
+	r.clock.advance(48 * time.Hour)
+	if d, err := r.Dump(r.ctx, ""); err != nil || len(d.Routers[0].Transports) != 1 {
+		t.Fatalf("somebody waited alone: dump %+v, %v", d, err)
+	}
+	params := DtlsParameters{Role: "client"}
+	for _, f := range clientPrints(t) {
+		params.Fingerprints = append(params.Fingerprints, DtlsFingerprint{Algorithm: f.Algorithm, Value: f.Value})
+	}
+	if _, err := r.ConnectTransport(r.ctx, id, params); err != nil {
+		t.Fatal(err)
+	}
 	r.clock.advance(59 * time.Second)
 	if d, err := r.Dump(r.ctx, ""); err != nil || len(d.Routers[0].Transports) != 1 {
 		t.Fatalf("dump %+v, %v", d, err)

@@ -21,8 +21,8 @@ type transport struct {
 	id      ident.TransportID
 	router  *router
 	family  Family
-	created instant
-	index   int // in objectTable.list
+	awaited instant // since when the first check is due; see sweepICE
+	index   int     // in objectTable.list
 	closed  bool
 
 	ice  iceState
@@ -74,7 +74,7 @@ func (l *Loop) createTransport(p CreateTransportParams) (TransportInfo, error) {
 		return TransportInfo{}, fmt.Errorf("create transport: %w", err)
 	}
 	t := &transport{
-		id: p.ID, router: r, family: p.Family, created: l.now, index: len(l.table.list),
+		id: p.ID, router: r, family: p.Family, index: len(l.table.list),
 		consumerBySSRC: map[uint32]*consumer{},
 	}
 	t.ice.state, t.dtls.state = IceNew, DtlsNew
