@@ -56,6 +56,10 @@ func (s *Session) ID() string { return s.id }
 // UserID is the validated user.
 func (s *Session) UserID() ident.UserID { return s.userID }
 
+// AskedAs is the user id with which Backend.Admit was asked before the upgrade: the
+// credential, which must never reach a log.
+func (s *Session) AskedAs() ident.UserID { return ident.UserID(s.credential) }
+
 // ChannelID is the channel of the socket.
 func (s *Session) ChannelID() ident.ChannelID { return s.channelID }
 

@@ -121,6 +121,9 @@ func (ch *channel) summaryLocked() *adminv1.ChannelSummary {
 	return out
 }
 
+// statsTimeout bounds how long a worker is asked for figures.
+const statsTimeout = 2 * time.Second
+
 // GetChannel joins the registry's picture with the worker's statistics.
 func (s *adminService) GetChannel(ctx context.Context, req *adminv1.GetChannelRequest) (*adminv1.GetChannelResponse, error) {
 	r := s.backend.registry
@@ -133,10 +136,16 @@ func (s *adminService) GetChannel(ctx context.Context, req *adminv1.GetChannelRe
 	resp := ch.describeLocked()
 	router := ch.router
 	r.mu.Unlock()
-	if client, err := s.backend.client(router); err == nil {
-		if err := addStatistics(ctx, client, router.id, resp); err != nil {
-			return nil, err
-		}
+	client, err := s.backend.client(router)
+	if err != nil {
+		return resp, nil // nobody has figures
+	}
+	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
+	defer cancel()
+	// The router may end while it is asked, and a worker that hangs is not waited for:
+	// who is in the channel is known without it.
+	if err := addStatistics(ctx, client, router.id, resp); err != nil && !uncertain(err) && !errors.Is(err, errs.ErrNotFound) {
+		return nil, err
 	}
 	return resp, nil
 }

@@ -53,9 +53,8 @@ type backend struct {
 
 	iceServers atomic.Pointer[json.RawMessage]
 	kicks      atomic.Uint64
-	// fault is what the last status said; guarded by statusMu.
-	statusMu sync.Mutex
-	fault    map[ident.Slot]string
+	refusals   refusals
+	faults     faults
 	// background are the clean-up calls that nobody waits for but the end.
 	background sync.WaitGroup
 }
@@ -63,11 +62,19 @@ type backend struct {
 // errSessionClosed answers requests of a socket whose user is gone.
 var errSessionClosed = fmt.Errorf("session: %w", errs.ErrClosed)
 
-// Handle implements signaling.Backend: it only dispatches.
+// Handle implements signaling.Backend. A request is carried to its end even when
+// its socket ends meanwhile: a control call that is cut in the middle may leave an
+// object that nobody knows of.
 func (b *backend) Handle(ctx context.Context, s *signaling.Session, req wire.Request) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	c := call{backend: b, session: s, requestID: req.RequestID, ended: func() bool { return ctx.Err() != nil }}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	c := call{backend: b, session: s, requestID: req.RequestID}
+	err := c.dispatch(bounded, req)
+	b.refusals.note(err)
+	return err
+}
+
+func (c *call) dispatch(ctx context.Context, req wire.Request) error {
 	switch data := req.Data.(type) {
 	case wire.GetRtpCapabilities:
 		return c.getRtpCapabilities(ctx)
@@ -100,6 +107,8 @@ type call struct {
 
 	session   *signaling.Session
 	requestID json.RawMessage
+	// ended says whether the socket has ended: it reads no answer any more.
+	ended func() bool
 }
 
 // userLocked is the socket's user, nil when it was removed.
@@ -131,29 +140,41 @@ func (b *backend) carryOut(ctx context.Context, c cleanup) {
 	b.background.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		if err := c.run(ctx, client); err != nil && !errors.Is(err, errs.ErrNotFound) && !errors.Is(err, errs.ErrUnavailable) {
+		if err := c.run(ctx, client); err != nil {
 			b.log.Warn("worker clean-up", slog.Any(obs.KeySlot, c.router.slot), obs.Err(err))
 		}
 	})
 }
 
+// run makes the calls. What is gone already is no fault.
 func (c *cleanup) run(ctx context.Context, client workerv1.WorkerServiceClient) error {
+	var faults []error
+	note := func(err error) {
+		if err != nil && !errors.Is(err, errs.ErrNotFound) && !errors.Is(err, errs.ErrUnavailable) {
+			faults = append(faults, err)
+		}
+	}
 	if c.closeAll {
 		_, err := client.CloseRouter(ctx, &workerv1.CloseRouterRequest{RouterId: string(c.router.id)})
-		return err
+		note(err)
+		return errors.Join(faults...)
 	}
-	var faults []error
 	for _, id := range c.consumers {
 		_, err := client.CloseConsumer(ctx, &workerv1.CloseConsumerRequest{ConsumerId: string(id)})
-		faults = append(faults, err)
+		note(err)
 	}
 	for _, id := range c.producers {
 		_, err := client.CloseProducer(ctx, &workerv1.CloseProducerRequest{ProducerId: string(id)})
-		faults = append(faults, err)
+		note(err)
 	}
 	for _, id := range c.transports {
 		_, err := client.CloseTransport(ctx, &workerv1.CloseTransportRequest{TransportId: string(id)})
-		faults = append(faults, err)
+		note(err)
 	}
 	return errors.Join(faults...)
+}
+
+// uncertain says whether a call that failed may have had its effect all the same.
+func uncertain(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, errs.ErrUnavailable)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	interopwire "github.com/dspeak/sfu/interop/wire"
+	"github.com/dspeak/sfu/signaling"
 	"github.com/dspeak/sfu/signaling/wire"
 )
 
@@ -40,11 +41,22 @@ func (ch *channel) inChannelLocked() wire.CurrentlyInChannel {
 	return m
 }
 
-// endProducerLocked drops a producer and tells the others and the main server.
-func (b *backend) endProducerLocked(p *producer) {
+// endProducerLocked drops a producer and tells the others and the main server. by is
+// the socket that asked for it, nil for none. Another socket of the same user counts
+// as another: it may have sent the producer, or hear it.
+func (b *backend) endProducerLocked(p *producer, by *signaling.Session) {
 	u := p.user
 	b.registry.dropProducerLocked(p)
-	b.broadcastLocked(u.channel, u, wire.ProducerClosed{ProducerID: p.id, UserID: u.id})
+	closed := wire.ProducerClosed{ProducerID: p.id, UserID: u.id}
+	b.broadcastLocked(u.channel, u, closed)
+	if by == nil {
+		by = p.session
+	}
+	for _, s := range u.sessions {
+		if s != by && len(u.sessions) > 1 {
+			s.Send(closed)
+		}
+	}
 	b.presence.Send(interopwire.MediaProducer{
 		Event: interopwire.EventRemove, UserID: u.id, ChannelID: u.channel.id, ProducerID: p.id, Time: time.Now(),
 	})

@@ -4,11 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/errs/status"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
 	interopwire "github.com/dspeak/sfu/interop/wire"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -35,9 +38,12 @@ func (c *call) produce(ctx context.Context, data wire.Produce) error {
 		TransportId: string(t.id), ProducerId: string(id), Kind: data.Kind, RtpParameters: &params,
 	})
 	if err != nil {
-		return wire.ErrProduceFailed(err)
+		if uncertain(err) {
+			c.carryOut(ctx, cleanup{router: *r, producers: []ident.ProducerID{id}})
+		}
+		return wire.ErrProduceFailed(status.Remote(err))
 	}
-	return c.commitProducer(ctx, u, &producer{id: id, user: u, transport: t}, r, data)
+	return c.commitProducer(ctx, &producer{id: id, user: u, transport: t, session: c.session}, r, data)
 }
 
 // sendTransport finds where to produce: the transport with the id, or the first.
@@ -59,19 +65,24 @@ func (c *call) sendTransport(id ident.TransportID) (*user, *transport, *router, 
 }
 
 // commitProducer makes a producer known: one user has one, so it ends the former.
-func (c *call) commitProducer(ctx context.Context, u *user, p *producer, r *router, data wire.Produce) error {
+func (c *call) commitProducer(ctx context.Context, p *producer, r *router, data wire.Produce) error {
 	c.registry.mu.Lock()
+	u := p.user
 	ch := u.channel
 	if u.gone || ch.router != r || u.transport(p.transport.id) != p.transport {
+		gone := u.gone
 		c.registry.mu.Unlock()
 		c.carryOut(ctx, cleanup{router: *r, producers: []ident.ProducerID{p.id}})
-		return errSessionClosed
+		if gone {
+			return errSessionClosed
+		}
+		return wire.ErrTransportNotFound()
 	}
 	todo := cleanup{router: *r}
 	c.session.Send(wire.ProducerIDMessage{RequestID: c.requestID, ID: p.id, UserID: u.id, ChannelID: ch.id})
 	if former := u.producer; former != nil {
 		todo.producers = append(todo.producers, former.id)
-		c.endProducerLocked(former)
+		c.endProducerLocked(former, c.session)
 	}
 	u.producer = p
 	ch.producers = append(ch.producers, p)
@@ -111,6 +122,10 @@ func (c *call) consume(ctx context.Context, data wire.Consume) error {
 	if err == nil {
 		params, err = toJSON(resp.GetRtpParameters())
 	}
+	if err == nil && c.ended() {
+		err = errSessionClosed
+		c.undoConsume(ctx, plan, id)
+	}
 	c.registry.mu.Lock()
 	defer c.registry.mu.Unlock()
 	if err != nil {
@@ -126,6 +141,21 @@ func (c *call) consume(ctx context.Context, data wire.Consume) error {
 		ID: id, ProducerID: plan.producer.id, Kind: resp.GetKind(), RtpParameters: params, UserID: plan.producer.user.id,
 	}})
 	return nil
+}
+
+// undoConsume closes a consumer of which the client does not learn. The producer
+// stays reserved meanwhile: a transport carries it once.
+func (c *call) undoConsume(ctx context.Context, plan consumption, id ident.ConsumerID) {
+	client, err := c.client(plan.router)
+	if err != nil {
+		return // the process is gone, and all of it with it
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	todo := cleanup{consumers: []ident.ConsumerID{id}}
+	if err := todo.run(ctx, client); err != nil {
+		c.log.Warn("worker clean-up", slog.Any(obs.KeySlot, plan.router.slot), obs.Err(err))
+	}
 }
 
 // planConsume finds everything that a consume request means and reserves it.
@@ -214,9 +244,10 @@ func (c *call) consumeOnWorker(ctx context.Context, plan consumption, id ident.C
 		return nil, wire.ErrConsumeMismatch()
 	case errors.Is(err, errs.ErrNotFound):
 		return nil, wire.ErrConsumeNotFound()
-	default:
-		return nil, wire.ErrConsumeFailed(err)
+	case uncertain(err):
+		c.undoConsume(ctx, plan, id)
 	}
+	return nil, wire.ErrConsumeFailed(status.Remote(err))
 }
 
 func (c *call) closeProducer(ctx context.Context, data wire.CloseProducer) error {
@@ -235,14 +266,8 @@ func (c *call) closeProducer(ctx context.Context, data wire.CloseProducer) error
 	if r := u.channel.router; r != nil {
 		todo.router = *r
 	}
-	c.endProducerLocked(p)
-	for _, s := range u.sessions {
-		m := wire.ProducerClosed{ProducerID: p.id, UserID: u.id}
-		if s == c.session {
-			m.RequestID = c.requestID
-		}
-		s.Send(m)
-	}
+	c.endProducerLocked(p, c.session)
+	c.session.Send(wire.ProducerClosed{RequestID: c.requestID, ProducerID: p.id, UserID: u.id})
 	c.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
 	c.registry.mu.Unlock()
 	c.carryOut(ctx, todo)

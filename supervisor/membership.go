@@ -18,16 +18,19 @@ func (b *backend) Admit(userID ident.UserID, channelID ident.ChannelID) error {
 	r := b.registry
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	key := membership{channelID, userID}
+	if r.coolsDownLocked(membership{channelID, userID}) {
+		return fmt.Errorf("removed from this channel, try again later: %w", errs.ErrDenied)
+	}
+	return nil
+}
+
+func (r *registry) coolsDownLocked(key membership) bool {
 	until, ok := r.kicked[key]
-	if !ok {
-		return nil
-	}
-	if time.Now().After(until) {
+	if ok && time.Now().After(until) {
 		delete(r.kicked, key)
-		return nil
+		ok = false
 	}
-	return fmt.Errorf("removed from this channel, try again later: %w", errs.ErrDenied)
+	return ok
 }
 
 // Join implements signaling.Backend.
@@ -38,6 +41,9 @@ func (b *backend) Join(_ context.Context, s *signaling.Session) error {
 	if r.closed {
 		return errSessionClosed
 	}
+	if r.coolsDownLocked(membership{s.ChannelID(), s.UserID()}) { // removed since Admit
+		return wire.ErrNotAdmitted()
+	}
 	ch := r.channels[s.ChannelID()]
 	if ch == nil {
 		ch = &channel{id: s.ChannelID(), created: time.Now()}
@@ -46,7 +52,7 @@ func (b *backend) Join(_ context.Context, s *signaling.Session) error {
 	u := ch.user(s.UserID())
 	fresh, restored := u == nil, false
 	if fresh {
-		u = &user{id: s.UserID(), logName: s.LogUser(), channel: ch}
+		u = &user{id: s.UserID(), channel: ch}
 		ch.users = append(ch.users, u)
 	}
 	if u.grace != nil {
@@ -105,6 +111,12 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 func (b *backend) expire(u *user, number uint64) {
 	r := b.registry
 	r.mu.Lock()
+	if r.closed {
+		r.mu.Unlock()
+		return
+	}
+	b.background.Add(1) // under the lock: the end of the process waits for it
+	defer b.background.Done()
 	var todo cleanup
 	if !u.gone && u.grace != nil && u.graces == number {
 		todo = b.removeUserLocked(u, "grace period over")
@@ -124,8 +136,9 @@ func (b *backend) removeUserLocked(u *user, reason string) cleanup {
 	for _, s := range u.sessions {
 		delete(b.registry.sessions, s)
 	}
+	u.sessions = nil // what follows is for the others
 	if u.producer != nil {
-		b.endProducerLocked(u.producer)
+		b.endProducerLocked(u.producer, nil)
 	}
 	ch.users = slices.DeleteFunc(ch.users, func(other *user) bool { return other == u })
 	var todo cleanup
@@ -150,7 +163,9 @@ func (b *backend) removeUserLocked(u *user, reason string) cleanup {
 const defaultKickReason = "removed from the channel"
 
 // kick ends a user's presence in a channel at once and returns how many sockets
-// were closed. The user may not come back before the cooldown is over.
+// were closed. The user may not come back before the cooldown is over, neither by
+// id nor by the credentials of the closed sockets: before an upgrade there is no
+// other name.
 func (b *backend) kick(ctx context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) int {
 	if reason == "" {
 		reason = defaultKickReason
@@ -158,20 +173,22 @@ func (b *backend) kick(ctx context.Context, userID ident.UserID, channelID ident
 	r := b.registry
 	now := time.Now()
 	r.mu.Lock()
-	for key, until := range r.kicked {
-		if now.After(until) {
-			delete(r.kicked, key)
+	for key := range r.kicked {
+		r.coolsDownLocked(key)
+	}
+	cool := func(name ident.UserID) {
+		if b.cooldown > 0 {
+			r.kicked[membership{channelID, name}] = now.Add(b.cooldown)
 		}
 	}
-	if b.cooldown > 0 {
-		r.kicked[membership{channelID, userID}] = now.Add(b.cooldown)
-	}
+	cool(userID)
 	var todo cleanup
 	var sockets []*signaling.Session
 	if ch := r.channels[channelID]; ch != nil {
 		if u := ch.user(userID); u != nil {
 			sockets = u.sessions
 			for _, s := range sockets {
+				cool(s.AskedAs())
 				s.Send(wire.ForceDisconnect{Reason: reason})
 			}
 			todo = b.removeUserLocked(u, reason)

@@ -16,7 +16,7 @@ type collector struct {
 	backend *backend
 	sockets *signaling.Server
 
-	channels, users, sessions, kicks, workers          *prometheus.Desc
+	channels, users, sessions, kicks, refused, workers *prometheus.Desc
 	cpu, resident, transports, producers, consumers    *prometheus.Desc
 	received, sent, dropped, restarts, workerGoroutine *prometheus.Desc
 }
@@ -31,6 +31,7 @@ func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
 		users:           desc("users", "Users in channels, those within the grace period included."),
 		sessions:        desc("signaling_sessions", "Open signaling sockets."),
 		kicks:           desc("kicks_total", "Forced disconnects."),
+		refused:         desc("requests_refused_total", "Signaling requests answered with an error, by its kind.", "kind"),
 		workers:         desc("workers", "Worker slots by state.", "state"),
 		cpu:             desc("worker_cpu_share", "Share of a CPU that the worker uses.", "slot"),
 		resident:        desc("worker_resident_bytes", "Resident memory of the worker.", "slot"),
@@ -70,6 +71,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge(c.users, float64(users))
 	gauge(c.sessions, float64(c.sockets.Len()))
 	counter(c.kicks, c.backend.kicks.Load())
+	for i, kind := range refusalKinds() {
+		counter(c.refused, c.backend.refusals.counts[i].Load(), kind.name)
+	}
 	states := map[process.State]int{process.StateReady: 0}
 	for _, w := range c.backend.workers.Workers() {
 		slot := strconv.Itoa(int(w.Slot))

@@ -2,6 +2,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
@@ -26,14 +27,19 @@ func (c *call) setPaused(ctx context.Context, target wire.Target, paused bool) e
 	if err != nil {
 		return wire.ErrRouterNotReady()
 	}
+	whole := target.ProducerID == "" && target.ConsumerID == ""
 	for _, id := range objects.producers {
 		if err := pauseProducer(ctx, client, string(id), paused); err != nil {
-			return err
+			return pauseRefused(err, whole, wire.ErrProducerNotFound)
 		}
 	}
 	for _, id := range objects.consumers {
-		if err := pauseConsumer(ctx, client, string(id), paused); err != nil {
-			return err
+		err := pauseConsumer(ctx, client, string(id), paused)
+		if errors.Is(err, errs.ErrNotFound) && whole {
+			continue // its producer ended meanwhile
+		}
+		if err != nil {
+			return pauseRefused(err, whole, wire.ErrConsumerNotFound)
 		}
 	}
 	if paused {
@@ -42,6 +48,19 @@ func (c *call) setPaused(ctx context.Context, target wire.Target, paused bool) e
 		c.session.Send(wire.Resumed{RequestID: c.requestID, Target: target})
 	}
 	return nil
+}
+
+// pauseRefused is what the client is told: the object may have ended meanwhile.
+func pauseRefused(err error, whole bool, missing func() *wire.Error) error {
+	switch {
+	case uncertain(err):
+		return wire.ErrRouterNotReady()
+	case !errors.Is(err, errs.ErrNotFound):
+		return err
+	case whole:
+		return wire.ErrTransportNotFound()
+	}
+	return missing()
 }
 
 func pauseProducer(ctx context.Context, client workerv1.WorkerServiceClient, id string, paused bool) error {
@@ -70,7 +89,7 @@ func (c *call) find(target wire.Target) (pausable, error) {
 	defer c.registry.mu.Unlock()
 	u := c.userLocked()
 	if u == nil {
-		return pausable{}, errs.ErrClosed
+		return pausable{}, errSessionClosed
 	}
 	found := pausable{router: u.channel.router}
 	switch {

@@ -58,7 +58,6 @@ type router struct {
 // user is one user in one channel, with all of its sockets.
 type user struct {
 	id       ident.UserID
-	logName  string // what may stand in a log
 	channel  *channel
 	sessions []*signaling.Session
 	// grace runs while no socket is open; nil otherwise.
@@ -75,6 +74,7 @@ type user struct {
 type transport struct {
 	id        ident.TransportID
 	session   *signaling.Session // that created it
+	created   time.Time
 	connected bool
 	consuming map[ident.ProducerID]bool // producers consumed, or about to be
 }
@@ -83,6 +83,7 @@ type producer struct {
 	id        ident.ProducerID
 	user      *user
 	transport *transport
+	session   *signaling.Session // that asked for it
 }
 
 type consumer struct {

@@ -83,19 +83,40 @@ func (b *backend) loadsLocked() []placement.Load {
 	return loads
 }
 
-// place makes a router on the least loaded worker.
+// placeTimeout bounds the attempt on one worker, so that another may be asked.
+const placeTimeout = 1500 * time.Millisecond
+
+// place makes a router on the least loaded worker that can.
 func (b *backend) place(ctx context.Context, loads []placement.Load) (*router, error) {
-	slot, ok := placement.Choose(loads)
-	if !ok {
-		return nil, fmt.Errorf("no worker serves: %w", errs.ErrUnavailable)
+	for {
+		slot, ok := placement.Choose(loads)
+		if !ok || ctx.Err() != nil {
+			return nil, fmt.Errorf("no worker serves: %w", errs.ErrUnavailable)
+		}
+		r, err := b.createRouter(ctx, slot)
+		if err == nil {
+			return r, nil
+		}
+		b.log.Warn("worker takes no channel", slog.Any(obs.KeySlot, slot), obs.Err(err))
+		for i := range loads {
+			loads[i].Serving = loads[i].Serving && loads[i].Slot != slot
+		}
 	}
+}
+
+func (b *backend) createRouter(ctx context.Context, slot ident.Slot) (*router, error) {
 	client, generation, ok := b.workers.Client(slot)
 	if !ok {
 		return nil, fmt.Errorf("worker %d: %w", slot, errs.ErrUnavailable)
 	}
 	r := &router{id: ident.RouterID(ident.New()), slot: slot, generation: generation}
-	resp, err := client.CreateRouter(ctx, &workerv1.CreateRouterRequest{RouterId: string(r.id)})
+	short, cancel := context.WithTimeout(ctx, placeTimeout)
+	defer cancel()
+	resp, err := client.CreateRouter(short, &workerv1.CreateRouterRequest{RouterId: string(r.id)})
 	if err != nil {
+		if uncertain(err) {
+			b.carryOut(ctx, cleanup{router: *r, closeAll: true})
+		}
 		return nil, err
 	}
 	if r.capabilities, err = toJSON(resp.GetRtpCapabilities()); err != nil {
@@ -120,82 +141,6 @@ func fromJSON(b []byte, m proto.Message) error {
 		return fmt.Errorf("malformed %s: %w", m.ProtoReflect().Descriptor().Name(), errs.ErrInvalid)
 	}
 	return nil
-}
-
-// followWorkers handles the pool's events until they end.
-func (b *backend) followWorkers(events <-chan process.Event) {
-	for e := range events {
-		switch e.Kind {
-		case process.EventReady:
-			b.setFault(e.Slot, "")
-		case process.EventDown, process.EventFailed:
-			b.workerDown(e)
-		case process.EventWorker:
-			if closed := e.Worker.GetTransportClosed(); closed != nil {
-				b.transportClosed(closed)
-			}
-		}
-	}
-}
-
-// workerDown tells everyone on a dead worker, and forgets the media.
-func (b *backend) workerDown(e process.Event) {
-	b.setFault(e.Slot, fmt.Sprintf("worker %d: %s", e.Slot, e.Cause))
-	reason := "worker crashed"
-	b.registry.mu.Lock()
-	defer b.registry.mu.Unlock()
-	for _, ch := range b.registry.channels {
-		if ch.router == nil || ch.router.slot != e.Slot || ch.router.generation != e.Generation {
-			continue
-		}
-		ch.router = nil
-		for _, u := range ch.users {
-			for _, t := range u.transports {
-				for _, s := range u.sessions {
-					s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
-				}
-			}
-			u.transports, u.consumers = nil, nil
-		}
-		for len(ch.producers) > 0 {
-			b.endProducerLocked(ch.producers[0])
-		}
-		b.broadcastLocked(ch, nil, ch.inChannelLocked())
-	}
-}
-
-// neverConnected is the worker's reason for dropping a transport without use.
-const neverConnected = "never connected"
-
-// transportClosed handles a transport that its worker gave up. One that was never
-// used goes silently: the shipped client asks for two such at each reconnect.
-func (b *backend) transportClosed(e *workerv1.TransportClosedEvent) {
-	b.registry.mu.Lock()
-	defer b.registry.mu.Unlock()
-	for _, ch := range b.registry.channels {
-		if ch.router == nil || string(ch.router.id) != e.GetRouterId() {
-			continue
-		}
-		for _, u := range ch.users {
-			if t := u.transport(ident.TransportID(e.GetTransportId())); t != nil {
-				b.giveUpLocked(u, t, e.GetReason())
-				return
-			}
-		}
-	}
-}
-
-func (b *backend) giveUpLocked(u *user, t *transport, reason string) {
-	p := b.registry.dropTransportLocked(u, t)
-	if t.connected || reason != neverConnected {
-		for _, s := range u.sessions {
-			s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
-		}
-	}
-	if p != nil {
-		b.endProducerLocked(p)
-		b.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
-	}
 }
 
 // serving says whether at least one worker serves.

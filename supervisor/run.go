@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dspeak/sfu/internal/config"
-	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/interop"
 	interopwire "github.com/dspeak/sfu/interop/wire"
@@ -116,7 +115,6 @@ func (s *supervisor) wire() error {
 		registry: newRegistry(), workers: s.pool, presence: silence{}, log: s.log,
 		addresses: newAddresses(s.cfg, s.media.served, s.log),
 		grace:     s.cfg.Signaling.Grace, cooldown: s.cfg.Signaling.KickCooldown,
-		fault: map[ident.Slot]string{},
 	}
 	var validator signaling.Validator
 	if s.cfg.Interop.APIBaseURL != "" {
@@ -161,7 +159,8 @@ func (s *supervisor) serve(ctx context.Context) error {
 		})
 	}
 	part(func() error { return s.pool.Run(inner) })
-	part(func() error { s.backend.followWorkers(s.pool.Events()); return nil })
+	part(func() error { s.backend.followWorkers(inner, s.pool.Events()); return nil })
+	part(func() error { s.backend.keepHouse(inner); return nil })
 	part(func() error { return serveAdmin(inner, s.backend, s.admin) })
 	s.backend.addresses.refresh(ctx)
 	part(func() error { s.backend.addresses.run(inner); return nil })
@@ -179,7 +178,9 @@ func (s *supervisor) serve(ctx context.Context) error {
 	<-outer.Done()
 	s.announceStop(inner)
 	stopInner()
-	return group.Wait()
+	err := group.Wait()
+	s.backend.background.Wait()
+	return err
 }
 
 func (s *supervisor) setICEServers(list json.RawMessage) {

@@ -33,7 +33,21 @@ func openRunDir(path string) (*runDir, error) {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(fmt.Errorf("run directory %s is used by another supervisor; stop it or set DSPEAK_RUN_DIR: %w", path, errs.ErrExists), lock.Close())
 	}
+	if !current(lock) {
+		return nil, errors.Join(fmt.Errorf("run directory %s was just left by another supervisor; start again: %w", path, errs.ErrUnavailable), lock.Close())
+	}
 	return &runDir{path: path, lock: lock}, nil
+}
+
+// current says whether the lock file still has its name: a supervisor that ends
+// removes it, and a lock on a file without a name keeps nobody out.
+func current(lock *os.File) bool {
+	open, err := lock.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Stat(lock.Name())
+	return err == nil && os.SameFile(open, named)
 }
 
 // close removes what the supervisor and its workers left, and lets the lock go.

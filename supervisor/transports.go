@@ -2,10 +2,9 @@ package supervisor
 
 import (
 	"context"
-	"errors"
-	"fmt"
+	"time"
 
-	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/errs/status"
 	"github.com/dspeak/sfu/internal/ident"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -41,10 +40,7 @@ func (c *call) createTransport(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.registry.mu.Lock()
-	full := len(u.transports) >= maxTransports
-	c.registry.mu.Unlock()
-	if full {
+	if !c.makeRoom(ctx, u) {
 		return wire.ErrLimit("transports")
 	}
 	client, err := c.client(r)
@@ -57,31 +53,39 @@ func (c *call) createTransport(ctx context.Context) error {
 		RouterId: string(r.id), TransportId: string(id), Family: family, Announced: announced,
 	})
 	if err != nil {
-		return c.refused(err, wire.ErrCreateTransportFailed)
+		if uncertain(err) {
+			c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{id}})
+		}
+		return refused(err, wire.ErrCreateTransportFailed)
 	}
 	answer, err := c.transportParams(id, resp)
 	if err != nil {
 		return err
 	}
 	c.registry.mu.Lock()
-	if u.gone || u.channel.router != r {
+	if moved := u.channel.router != r; u.gone || moved || c.ended() {
 		c.registry.mu.Unlock()
 		c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{id}})
+		if moved {
+			return wire.ErrRouterNotReady()
+		}
 		return errSessionClosed
 	}
-	u.transports = append(u.transports, &transport{id: id, session: c.session, consuming: map[ident.ProducerID]bool{}})
+	u.transports = append(u.transports, &transport{
+		id: id, session: c.session, created: time.Now(), consuming: map[ident.ProducerID]bool{},
+	})
 	c.session.Send(answer)
 	c.registry.mu.Unlock()
 	return nil
 }
 
 // refused turns a worker's refusal into the client's error; a worker that is gone
-// is "Router not ready".
-func (c *call) refused(err error, as func(error) *wire.Error) error {
-	if errors.Is(err, errs.ErrUnavailable) {
+// or does not answer is "Router not ready".
+func refused(err error, as func(error) *wire.Error) error {
+	if uncertain(err) {
 		return wire.ErrRouterNotReady()
 	}
-	return as(err)
+	return as(status.Remote(err))
 }
 
 func (c *call) transportParams(id ident.TransportID, resp *workerv1.CreateTransportResponse) (wire.TransportParams, error) {
@@ -131,7 +135,7 @@ func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport)
 	for _, t := range targets {
 		_, err := client.ConnectTransport(ctx, &workerv1.ConnectTransportRequest{TransportId: string(t.id), DtlsParameters: &params})
 		if err != nil {
-			return wire.ErrConnectFailed(fmt.Errorf("transport %s: %w", t.id, err))
+			return wire.ErrConnectFailed(status.Remote(err))
 		}
 		c.registry.mu.Lock()
 		t.connected = true
@@ -181,7 +185,7 @@ func (c *call) closeTransport(ctx context.Context, data wire.CloseTransport) err
 	}
 	p := c.registry.dropTransportLocked(u, t)
 	if p != nil {
-		c.endProducerLocked(p)
+		c.endProducerLocked(p, c.session)
 	}
 	c.session.Send(wire.TransportCloseAnswer{RequestID: c.requestID, ID: t.id})
 	if p != nil {

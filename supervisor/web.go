@@ -23,7 +23,9 @@ import (
 const healthText = "dspeak v2 API is running"
 
 const (
-	headerTimeout  = 10 * time.Second
+	headerTimeout = 10 * time.Second
+	// bodyTimeout bounds a whole request and its answer. An upgrade ends it.
+	bodyTimeout    = 30 * time.Second
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 )
@@ -55,7 +57,8 @@ func newHTTPServer(b *backend, sockets *signaling.Server, cfg config.Config, log
 		mux.Handle("/", page.Handler())
 	}
 	return &http.Server{
-		Handler: mux, ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaderBytes,
+		Handler: mux, MaxHeaderBytes: maxHeaderBytes,
+		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout, IdleTimeout: idleTimeout,
 		ErrorLog: quietLog(logger),
 	}
 }

@@ -89,6 +89,15 @@ func (e *remoteError) Error() string {
 
 func (e *remoteError) Unwrap() error { return e.sentinel }
 
+// Remote returns the server's own error inside the error of a call: its words
+// without the method's name. Any other error is returned as it is.
+func Remote(err error) error {
+	if remote, ok := errors.AsType[*remoteError](err); ok {
+		return remote
+	}
+	return err
+}
+
 // UnaryServer converts what handlers return.
 func UnaryServer(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	resp, err := handler(ctx, req)

@@ -1,0 +1,140 @@
+package supervisor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
+	"github.com/dspeak/sfu/signaling/wire"
+	"github.com/dspeak/sfu/supervisor/process"
+)
+
+// followWorkers handles the pool's events until they end.
+func (b *backend) followWorkers(ctx context.Context, events <-chan process.Event) {
+	for e := range events {
+		switch e.Kind {
+		case process.EventReady:
+			b.setFault(fault{e.Slot, crashed}, "")
+		case process.EventDown, process.EventFailed:
+			b.workerDown(e)
+		case process.EventMissed:
+			b.reconcile(ctx, e)
+		case process.EventWorker:
+			if closed := e.Worker.GetTransportClosed(); closed != nil {
+				b.transportClosed(closed)
+			}
+		}
+	}
+}
+
+// workerDown tells everyone on a dead worker, and forgets the media.
+func (b *backend) workerDown(e process.Event) {
+	b.setFault(fault{e.Slot, crashed}, fmt.Sprintf("worker %d: %s", e.Slot, e.Cause))
+	reason := "worker crashed"
+	b.registry.mu.Lock()
+	defer b.registry.mu.Unlock()
+	for _, ch := range b.registry.channels {
+		if ch.router == nil || ch.router.slot != e.Slot || ch.router.generation != e.Generation {
+			continue
+		}
+		ch.router = nil
+		for _, u := range ch.users {
+			for _, t := range u.transports {
+				for _, s := range u.sessions {
+					s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
+				}
+			}
+			u.transports, u.consumers = nil, nil
+		}
+		for len(ch.producers) > 0 {
+			b.endProducerLocked(ch.producers[0], nil)
+		}
+		b.broadcastLocked(ch, nil, ch.inChannelLocked())
+	}
+}
+
+// transportClosed handles a transport that its worker gave up.
+func (b *backend) transportClosed(e *workerv1.TransportClosedEvent) {
+	b.registry.mu.Lock()
+	defer b.registry.mu.Unlock()
+	for _, ch := range b.registry.channels {
+		if ch.router == nil || string(ch.router.id) != e.GetRouterId() {
+			continue
+		}
+		for _, u := range ch.users {
+			if t := u.transport(ident.TransportID(e.GetTransportId())); t != nil {
+				b.giveUpLocked(u, t, e.GetReason())
+				return
+			}
+		}
+	}
+}
+
+func (b *backend) giveUpLocked(u *user, t *transport, reason string) {
+	p := b.registry.dropTransportLocked(u, t)
+	for _, s := range u.sessions {
+		s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
+	}
+	if p != nil {
+		b.endProducerLocked(p, nil)
+		b.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+	}
+}
+
+// lostTransport is what a client is told when the worker's own reason was missed.
+const lostTransport = "closed by the worker"
+
+// reconcile finds the transports that a worker gave up while nobody listened. It
+// goes on by itself: a dump takes its time.
+func (b *backend) reconcile(ctx context.Context, e process.Event) {
+	client, generation, ok := b.workers.Client(e.Slot)
+	if !ok || generation != e.Generation {
+		return // all of it is gone, which is an event of its own
+	}
+	// What is known now is on the worker now, or was given up: a dump that follows
+	// tells which. What comes meanwhile is left alone.
+	known := b.registry.transportsOn(e.Slot, e.Generation)
+	b.background.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		dump, err := client.Dump(ctx, &workerv1.DumpRequest{})
+		if err != nil {
+			b.log.Warn("worker not dumped after missed events", slog.Any(obs.KeySlot, e.Slot), obs.Err(err))
+			return
+		}
+		left := map[string]bool{}
+		for _, r := range dump.GetWorker().GetRouters() {
+			for _, t := range r.GetTransports() {
+				left[t.GetId()] = true
+			}
+		}
+		b.registry.mu.Lock()
+		defer b.registry.mu.Unlock()
+		for t, u := range known {
+			if !left[string(t.id)] && !u.gone && u.transport(t.id) == t {
+				b.giveUpLocked(u, t, lostTransport)
+			}
+		}
+	})
+}
+
+// transportsOn are the transports on one worker process, with their users.
+func (r *registry) transportsOn(slot ident.Slot, generation ident.Generation) map[*transport]*user {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known := map[*transport]*user{}
+	for _, ch := range r.channels {
+		if ch.router == nil || ch.router.slot != slot || ch.router.generation != generation {
+			continue
+		}
+		for _, u := range ch.users {
+			for _, t := range u.transports {
+				known[t] = u
+			}
+		}
+	}
+	return known
+}
