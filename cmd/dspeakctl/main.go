@@ -3,16 +3,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -26,7 +29,7 @@ func main() {
 	err := command().ExecuteContext(ctx)
 	stop()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "dspeakctl:", status.Convert(err).Message())
+		fmt.Fprintln(os.Stderr, "dspeakctl:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		os.Exit(1)
 	}
 }
@@ -90,6 +93,21 @@ func defaultSocket() string {
 	return filepath.Join(dir, "supervisor.sock")
 }
 
+// answerTimeout is how long the supervisor may take.
+const answerTimeout = 5 * time.Second
+
+// explain turns the error of a call into one line for people.
+func (c *control) explain(err error) error {
+	switch status.Code(err) {
+	case codes.Unavailable:
+		return fmt.Errorf("no supervisor answers on %s; start it, or name its socket by --socket or its directory by DSPEAK_RUN_DIR", c.socket)
+	case codes.DeadlineExceeded:
+		return fmt.Errorf("the supervisor on %s does not answer within %v", c.socket, answerTimeout)
+	default:
+		return errors.New(status.Convert(err).Message())
+	}
+}
+
 // request asks the supervisor one thing.
 type request func(ctx context.Context, client adminv1.AdminServiceClient, args []string) (proto.Message, error)
 
@@ -100,11 +118,11 @@ func (c *control) run(ask request) func(*cobra.Command, []string) error {
 			return fmt.Errorf("dial %s: %w", c.socket, err)
 		}
 		defer func() { _ = conn.Close() }()
-		ctx, cancel := context.WithTimeout(cmd.Context(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(cmd.Context(), answerTimeout)
 		defer cancel()
 		answer, err := ask(ctx, adminv1.NewAdminServiceClient(conn), args)
 		if err != nil {
-			return err
+			return c.explain(err)
 		}
 		if !c.json {
 			return write(cmd.OutOrStdout(), answer)

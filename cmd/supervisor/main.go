@@ -34,6 +34,9 @@ func run() error {
 		}
 		return err
 	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unknown argument %q; see --help", flags.Arg(0))
+	}
 	cfg, err := config.Load(flags, os.Environ())
 	if err != nil {
 		return err
