@@ -21,7 +21,7 @@ func (b *backend) followWorkers(ctx context.Context, events <-chan process.Event
 		case process.EventDown, process.EventFailed:
 			b.workerDown(e)
 		case process.EventMissed:
-			b.reconcile(ctx, e)
+			b.reconcileLater(ctx, e)
 		case process.EventWorker:
 			if closed := e.Worker.GetTransportClosed(); closed != nil {
 				b.transportClosed(closed)
@@ -87,38 +87,45 @@ func (b *backend) giveUpLocked(u *user, t *transport, reason string) {
 // lostTransport is what a client is told when the worker's own reason was missed.
 const lostTransport = "closed by the worker"
 
-// reconcile finds the transports that a worker gave up while nobody listened. It
-// goes on by itself: a dump takes its time.
-func (b *backend) reconcile(ctx context.Context, e process.Event) {
-	client, generation, ok := b.workers.Client(e.Slot)
-	if !ok || generation != e.Generation {
-		return // all of it is gone, which is an event of its own
+// reconcileLater runs reconcile beside the events that follow: a dump takes its time.
+func (b *backend) reconcileLater(ctx context.Context, e process.Event) {
+	b.background.Go(func() {
+		if err := b.reconcile(ctx, e.Slot, e.Generation); err != nil && ctx.Err() == nil {
+			b.log.Warn("events of a worker missed", slog.Any(obs.KeySlot, e.Slot), obs.Err(err))
+		}
+	})
+}
+
+// reconcile finds the transports that a worker gave up while nobody listened, by the
+// worker's dump.
+func (b *backend) reconcile(ctx context.Context, slot ident.Slot, generation ident.Generation) error {
+	client, now, ok := b.workers.Client(slot)
+	if !ok || now != generation {
+		return nil // all of it is gone, which is an event of its own
 	}
 	// What is known now is on the worker now, or was given up: a dump that follows
 	// tells which. What comes meanwhile is left alone.
-	known := b.registry.transportsOn(e.Slot, e.Generation)
-	b.background.Go(func() {
-		ctx, cancel := context.WithTimeout(ctx, callTimeout)
-		defer cancel()
-		dump, err := client.Dump(ctx, &workerv1.DumpRequest{})
-		if err != nil {
-			b.log.Warn("worker not dumped after missed events", slog.Any(obs.KeySlot, e.Slot), obs.Err(err))
-			return
+	known := b.registry.transportsOn(slot, generation)
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	dump, err := client.Dump(ctx, &workerv1.DumpRequest{})
+	if err != nil {
+		return err
+	}
+	left := map[string]bool{}
+	for _, r := range dump.GetWorker().GetRouters() {
+		for _, t := range r.GetTransports() {
+			left[t.GetId()] = true
 		}
-		left := map[string]bool{}
-		for _, r := range dump.GetWorker().GetRouters() {
-			for _, t := range r.GetTransports() {
-				left[t.GetId()] = true
-			}
+	}
+	b.registry.mu.Lock()
+	defer b.registry.mu.Unlock()
+	for t, u := range known {
+		if !left[string(t.id)] && !u.gone && u.transport(t.id) == t {
+			b.giveUpLocked(u, t, lostTransport)
 		}
-		b.registry.mu.Lock()
-		defer b.registry.mu.Unlock()
-		for t, u := range known {
-			if !left[string(t.id)] && !u.gone && u.transport(t.id) == t {
-				b.giveUpLocked(u, t, lostTransport)
-			}
-		}
-	})
+	}
+	return nil
 }
 
 // transportsOn are the transports on one worker process, with their users.

@@ -174,6 +174,22 @@ func TestMissedEvents(t *testing.T) {
 	}
 	a.connect(recv)
 	wantTypes(t, "ann", a.drain())
+
+	fresh := ""
+	w.hooks(func(_ context.Context, call string) error { // comes between the look and the dump's answer
+		if call == "Dump" {
+			fresh = a.transport()
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			delete(w.transports, fresh)
+		}
+		return nil
+	}, nil)
+	if err := l.backend.reconcile(t.Context(), 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	wantTypes(t, "ann", a.drain())
+	a.must("pause", fmt.Sprintf(`{"transportId":%q}`, fresh), "paused")
 }
 
 func TestWorkerDown(t *testing.T) {
