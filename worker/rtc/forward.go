@@ -62,7 +62,7 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 	known := p.stream.ssrc == h.SSRC && p.stream.started
 	index := uint64(h.SequenceNumber)
 	if known {
-		index = estimateIndex(p.stream.highest, h.SequenceNumber)
+		index = rtp.ExtendSequence(p.stream.highest, h.SequenceNumber)
 	}
 	plain, err := t.srtp.unprotect(b, h.SSRC, index, known)
 	if err != nil {

@@ -38,14 +38,3 @@ func (m *seqMap) outgoing(in uint64) (out uint64, ok bool) {
 
 // interrupt ends the run: the next packet starts a new one.
 func (m *seqMap) interrupt() { m.synced = false }
-
-// estimateIndex returns the extended sequence number nearest to the highest seen
-// so far (RFC 3711 section 3.3.1 and appendix A). It never goes below zero.
-func estimateIndex(highest uint64, seq uint16) uint64 {
-	diff := int64(int16(seq - uint16(highest)))
-	index := int64(highest) + diff
-	if index < 0 {
-		return uint64(seq)
-	}
-	return uint64(index)
-}

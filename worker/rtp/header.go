@@ -22,8 +22,8 @@ const (
 	KindRTCP
 )
 
-// Classify sorts a datagram by its first bytes (RFC 7983 section 7); RTP and RTCP
-// by the packet type (RFC 5761 section 4).
+// Classify sorts a datagram by its first byte (RFC 7983 section 7), RTP and RTCP
+// by the second (RFC 5761 section 4). It promises nothing about the rest.
 func Classify(b []byte) Kind {
 	switch {
 	case len(b) < 2:
@@ -49,7 +49,8 @@ const (
 	profileTwoByteMask = 0xFFF0
 )
 
-// Header is a view of an RTP header. It aliases the packet.
+// Header is a view of an RTP header. It aliases the packet, and is good as long as
+// the packet's header bytes are unchanged; decryption in place leaves them alone.
 type Header struct {
 	SequenceNumber uint16
 	Timestamp      uint32
@@ -64,8 +65,9 @@ type Header struct {
 	extensions []byte
 }
 
-// Parse reads the header of an RTP packet into h. Malformed input is an error
-// that wraps errs.ErrInvalid.
+// Parse reads the header of an RTP packet (RFC 3550 section 5.1), encrypted or not,
+// into h. Malformed input is an error that wraps errs.ErrInvalid, and leaves h
+// useless. Padding is not looked at: see Payload.
 func Parse(b []byte, h *Header) error {
 	if len(b) < HeaderSize || b[0]>>6 != 2 {
 		return errHeader
@@ -99,10 +101,13 @@ func Parse(b []byte, h *Header) error {
 // errHeader is made once: parsing must not allocate, however hostile the input.
 var errHeader = fmt.Errorf("rtp header malformed: %w", errs.ErrInvalid)
 
-// Extension returns the value of the header extension element with the id, nil
-// when there is none. A malformed block ends the search.
+// Extension returns the value of the first header extension element with the id
+// (RFC 8285), nil when there is none; id 0 names none. A malformed block ends the
+// search. In the two-byte form a value may be empty.
 func (h *Header) Extension(id uint8) []byte {
 	switch {
+	case id == 0:
+		return nil
 	case h.profile == profileOneByte:
 		return oneByteElement(h.extensions, id)
 	case h.profile&profileTwoByteMask == profileTwoByte:
@@ -113,7 +118,8 @@ func (h *Header) Extension(id uint8) []byte {
 }
 
 // oneByteElement searches a block of RFC 8285 section 4.2: id and length minus one
-// in one byte, zero bytes as padding; id 15 ends the block.
+// in one byte, zero bytes as padding. The block ends at id 15, and at id 0 with a
+// length.
 func oneByteElement(b []byte, id uint8) []byte {
 	for i := 0; i < len(b); {
 		if b[i] == 0 {
@@ -122,7 +128,7 @@ func oneByteElement(b []byte, id uint8) []byte {
 		}
 		element, size := b[i]>>4, int(b[i]&0x0f)+1
 		i++
-		if element == 15 || i+size > len(b) {
+		if element == 0 || element == 15 || i+size > len(b) {
 			return nil
 		}
 		if element == id {
@@ -158,8 +164,9 @@ func twoByteElement(b []byte, id uint8) []byte {
 }
 
 // Payload returns the payload of a decrypted packet whose header is h, without
-// padding (RFC 3550 section 5.1). Malformed padding is an error that wraps
-// errs.ErrInvalid.
+// padding (RFC 3550 section 5.1); it is empty when there is nothing but padding.
+// Padding that is longer than the payload, or says that it is 0 bytes long, is an
+// error that wraps errs.ErrInvalid.
 func Payload(b []byte, h *Header) ([]byte, error) {
 	if len(b) < h.Size {
 		return nil, errHeader

@@ -14,12 +14,13 @@ const (
 )
 
 // NackGenerator remembers which packets of a stream are missing and when to ask
-// for them. The zero value is ready. Times are on any steady clock.
+// for them (RFC 4585 section 6.2.1). The zero value is ready. Times are on any
+// steady clock. It belongs to one goroutine.
 type NackGenerator struct {
 	started bool
 	highest uint16
 	count   int
-	missing [nackWindow]missing
+	missing [nackWindow]missing // the first count entries, numbers ascending
 }
 
 type missing struct {
@@ -71,8 +72,9 @@ func (g *NackGenerator) remove(seq uint16) {
 // Pending says whether any packet is missing.
 func (g *NackGenerator) Pending() bool { return g.count > 0 }
 
-// Due appends the sequence numbers that are to be asked for now. A packet is asked
-// for at most three times, a round trip apart, and forgotten when it is too old.
+// Due appends the sequence numbers that are to be asked for now, ascending, at most
+// 32. A packet is asked for at most three times, a round trip apart, and forgotten
+// when it is too old.
 func (g *NackGenerator) Due(dst []uint16, now, rtt time.Duration) []uint16 {
 	kept := 0
 	for i := range g.count {

@@ -2,7 +2,7 @@ package rtp
 
 // Reception keeps the statistics of one incoming stream (RFC 3550 appendices A.1,
 // A.3 and A.8). Its packets are authentic, so the probation of A.1 is left out.
-// The zero value is ready.
+// The zero value is ready. It belongs to one goroutine.
 type Reception struct {
 	started    bool
 	base       uint16

@@ -44,8 +44,9 @@ type RTCPPacket struct {
 
 var errRTCP = fmt.Errorf("rtcp packet malformed: %w", errs.ErrInvalid)
 
-// NextRTCP cuts the first packet off a compound. Malformed input is an error that
-// wraps errs.ErrInvalid.
+// NextRTCP cuts the first packet off a compound (RFC 3550 section 6.1), which may
+// be of reduced size (RFC 5506). Malformed input is an error that wraps
+// errs.ErrInvalid.
 func NextRTCP(b []byte) (p RTCPPacket, rest []byte, err error) {
 	if len(b) < rtcpHeader || b[0]>>6 != 2 {
 		return p, nil, errRTCP
@@ -55,8 +56,10 @@ func NextRTCP(b []byte) (p RTCPPacket, rest []byte, err error) {
 		return p, nil, errRTCP
 	}
 	p = RTCPPacket{Type: b[1], Count: b[0] & 0x1f, Body: b[rtcpHeader:size]}
-	if b[0]&0x20 != 0 { // padding, of the last packet only (RFC 3550 section 6.4.1)
-		if len(p.Body) == 0 || size != len(b) {
+	// RFC 3550 section 6.4.1 allows padding in the last packet only, but browsers
+	// pad transport-wide feedback wherever it stands.
+	if b[0]&0x20 != 0 {
+		if len(p.Body) == 0 {
 			return p, nil, errRTCP
 		}
 		padding := int(p.Body[len(p.Body)-1])
@@ -78,16 +81,18 @@ func (p RTCPPacket) word(offset int) uint32 {
 	return binary.BigEndian.Uint32(p.Body[offset:])
 }
 
-// SenderInfo is what a sender report says of its own stream.
+// SenderInfo is what a sender report says of its own stream (RFC 3550 section
+// 6.4.1).
 type SenderInfo struct {
 	SSRC      uint32
-	NTP       uint64
-	Timestamp uint32
+	NTP       uint64 // when the report was made
+	Timestamp uint32 // the same instant on the media clock
 	Packets   uint32
-	Octets    uint32
+	Octets    uint32 // of payload
 }
 
-// SenderInfo returns the sender information of a sender report.
+// SenderInfo returns the sender information of a sender report, false when the
+// packet is none or too short.
 func (p RTCPPacket) SenderInfo() (SenderInfo, bool) {
 	if p.Type != TypeSenderReport || len(p.Body) < senderSize {
 		return SenderInfo{}, false
@@ -141,7 +146,7 @@ func (p RTCPPacket) Report(i int) ReceptionReport {
 	}
 }
 
-// Byes is the number of SSRCs that a BYE names.
+// Byes is the number of SSRCs that a BYE names (RFC 3550 section 6.6).
 func (p RTCPPacket) Byes() int {
 	if p.Type != TypeBye {
 		return 0

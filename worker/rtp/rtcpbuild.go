@@ -2,8 +2,13 @@ package rtp
 
 import "encoding/binary"
 
-// AppendSenderReport appends a sender report with up to 31 report blocks.
+// maxCount is what the count field of an RTCP packet can say.
+const maxCount = 31
+
+// AppendSenderReport appends a sender report with the first 31 report blocks at
+// most (RFC 3550 section 6.4.1).
 func AppendSenderReport(dst []byte, s SenderInfo, reports []ReceptionReport) []byte {
+	reports = reports[:min(len(reports), maxCount)]
 	dst, start := appendRTCPHeader(dst, TypeSenderReport, len(reports))
 	dst = binary.BigEndian.AppendUint32(dst, s.SSRC)
 	dst = binary.BigEndian.AppendUint64(dst, s.NTP)
@@ -13,8 +18,10 @@ func AppendSenderReport(dst []byte, s SenderInfo, reports []ReceptionReport) []b
 	return endRTCP(appendReports(dst, reports), start)
 }
 
-// AppendReceiverReport appends a receiver report with up to 31 report blocks.
+// AppendReceiverReport appends a receiver report with the first 31 report blocks
+// at most (RFC 3550 section 6.4.2).
 func AppendReceiverReport(dst []byte, ssrc uint32, reports []ReceptionReport) []byte {
+	reports = reports[:min(len(reports), maxCount)]
 	dst, start := appendRTCPHeader(dst, TypeReceiverReport, len(reports))
 	dst = binary.BigEndian.AppendUint32(dst, ssrc)
 	return endRTCP(appendReports(dst, reports), start)
@@ -47,8 +54,9 @@ func AppendSourceDescription(dst []byte, ssrc uint32, cname string) []byte {
 	return endRTCP(dst, start)
 }
 
-// AppendBye appends a BYE for up to 31 streams.
+// AppendBye appends a BYE for the first 31 streams at most (RFC 3550 section 6.6).
 func AppendBye(dst []byte, ssrcs ...uint32) []byte {
+	ssrcs = ssrcs[:min(len(ssrcs), maxCount)]
 	dst, start := appendRTCPHeader(dst, TypeBye, len(ssrcs))
 	for _, ssrc := range ssrcs {
 		dst = binary.BigEndian.AppendUint32(dst, ssrc)
@@ -56,8 +64,12 @@ func AppendBye(dst []byte, ssrcs ...uint32) []byte {
 	return endRTCP(dst, start)
 }
 
-// AppendNack appends a generic NACK for the sequence numbers, which must ascend.
+// AppendNack appends a generic NACK (RFC 4585 section 6.2.1) for the sequence
+// numbers, which must ascend, modulo 2^16. It appends nothing for none.
 func AppendNack(dst []byte, sender, media uint32, missing []uint16) []byte {
+	if len(missing) == 0 {
+		return dst
+	}
 	dst, start := appendRTCPHeader(dst, TypeTransportFeedback, FormatNack)
 	dst = binary.BigEndian.AppendUint32(dst, sender)
 	dst = binary.BigEndian.AppendUint32(dst, media)

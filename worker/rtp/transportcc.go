@@ -15,50 +15,60 @@ const (
 
 // TransportCC collects arrivals of transport-wide sequence numbers and builds the
 // feedback of draft-holmer-rmcat-transport-wide-cc-extensions-01. The zero value
-// is ready.
+// is ready. It belongs to one goroutine.
 type TransportCC struct {
-	started  bool
-	base     uint64 // first sequence number of the next feedback, unwrapped
-	highest  uint64
-	count    uint8                  // of feedback packets
-	arrivals [transportWindow]int64 // microseconds, 0: missing; by sequence number
+	started bool
+	base    uint64 // first number that the next feedback tells of, extended
+	highest uint64 // that arrived, extended
+	count   uint8  // of feedback packets
+	// arrivals are those of the numbers up to highest, in microseconds; 0: missing.
+	arrivals [transportWindow]int64
 }
 
-// Record notes a packet's arrival, in microseconds of a steady clock, above 0.
+// Record notes a packet's arrival, in microseconds of a steady clock, above 0. A
+// packet that comes later than 256 others is ignored, and so is a duplicate.
 func (t *TransportCC) Record(seq uint16, micros int64) {
 	if !t.started {
 		t.started = true
-		t.base = uint64(seq) | 1<<32 // room below for late packets
+		t.base = 1<<16 | uint64(seq) // room below for late packets
 		t.highest = t.base - 1
 	}
-	full := t.highest + uint64(int64(int16(seq-uint16(t.highest))))
+	full := ExtendSequence(t.highest, seq)
 	switch {
-	case full < t.base:
-		return // a feedback told of it already
-	case full >= t.base+2*transportWindow: // a jump: begin anew
+	case full > t.highest:
+		t.advance(full)
+	case t.highest-full >= transportWindow || t.arrivals[full%transportWindow] != 0:
+		return
+	}
+	t.arrivals[full%transportWindow] = max(micros, 1)
+	// A late packet was told missing: the next feedback begins with it again.
+	t.base = min(t.base, full)
+}
+
+// advance moves the window on to a new highest number.
+func (t *TransportCC) advance(to uint64) {
+	if to-t.highest >= transportWindow {
 		t.arrivals = [transportWindow]int64{}
-		t.base = full
-	case full >= t.base+transportWindow: // the window moves on
-		for s := t.base; s <= full-transportWindow; s++ {
+	} else {
+		for s := t.highest + 1; s < to; s++ {
 			t.arrivals[s%transportWindow] = 0
 		}
-		t.base = full - transportWindow + 1
 	}
-	t.highest = max(t.highest, full)
-	t.arrivals[full%transportWindow] = micros
+	t.highest = to
+	t.base = max(t.base, to-transportWindow+1)
 }
 
 // Pending says whether a packet arrived that no feedback told of.
 func (t *TransportCC) Pending() bool { return t.started && t.highest >= t.base }
 
-// AppendFeedback appends a feedback packet on what arrived since the last one. It
-// appends nothing when nothing did.
+// AppendFeedback appends a feedback packet on what arrived since the last one, 606
+// bytes at most. It appends nothing when nothing did. Where one packet cannot tell
+// all, Pending stays true.
 func (t *TransportCC) AppendFeedback(dst []byte, sender, media uint32) []byte {
-	t.skipMissing()
 	if !t.Pending() {
 		return dst
 	}
-	reference := t.arrivals[t.base%transportWindow] / referenceUnit
+	reference := t.firstArrival() / referenceUnit
 	symbols, deltas, n := t.encode(reference * referenceUnit)
 	dst, start := appendRTCPHeader(dst, TypeTransportFeedback, FormatTransportCC)
 	dst = binary.BigEndian.AppendUint32(dst, sender)
@@ -67,6 +77,7 @@ func (t *TransportCC) AppendFeedback(dst []byte, sender, media uint32) []byte {
 	dst = binary.BigEndian.AppendUint16(dst, uint16(n))
 	dst = binary.BigEndian.AppendUint32(dst, uint32(reference)<<8|uint32(t.count))
 	t.count++
+	t.base += uint64(n)
 	for i := 0; i < n; i += symbolsInChunk {
 		chunk := uint16(0xc000) // a vector of two-bit symbols
 		for j := range min(symbolsInChunk, n-i) {
@@ -78,18 +89,18 @@ func (t *TransportCC) AppendFeedback(dst []byte, sender, media uint32) []byte {
 	for (len(dst)-start)%4 != 0 {
 		dst = append(dst, 0)
 	}
-	for s := t.base; s < t.base+uint64(n); s++ {
-		t.arrivals[s%transportWindow] = 0
-	}
-	t.base += uint64(n)
 	return endRTCP(dst, start)
 }
 
-// skipMissing moves on to the first packet that arrived: a feedback begins with one.
-func (t *TransportCC) skipMissing() {
-	for t.Pending() && t.arrivals[t.base%transportWindow] == 0 {
-		t.base++
+// firstArrival is when the first packet of a pending feedback arrived. The number
+// that the feedback begins with may itself be missing.
+func (t *TransportCC) firstArrival() int64 {
+	for s := t.base; s < t.highest; s++ {
+		if at := t.arrivals[s%transportWindow]; at != 0 {
+			return at
+		}
 	}
+	return t.arrivals[t.highest%transportWindow]
 }
 
 // deltaBytes are the receive deltas of one feedback.
