@@ -168,6 +168,7 @@ func FuzzRTCP(f *testing.F) {
 	f.Add(AppendSourceDescription(AppendSenderReport(nil, SenderInfo{}, nil), 1, "x"))
 	f.Add([]byte{0xaf, 205, 0, 6, 0, 0, 0, 1, 0, 0, 0, 2, 0, 9, 0, 1, 0, 0, 9, 0, 0x20, 1, 4, 0, 0, 0, 0, 4})
 	f.Fuzz(func(t *testing.T, b []byte) {
+		b = b[:min(len(b), maxFuzz)]
 		twins, twinErr := rtcp.Unmarshal(b)
 		for i := 0; len(b) > 0; i++ {
 			p, rest, err := NextRTCP(b)
