@@ -72,6 +72,9 @@ func TestWorkerThatNeverServesIsHarmless(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
 			p, stop := startPool(t, mode, testConfig(t))
+			if e := next(t, p, EventDown); e.Cause == "" || e.Generation != 1 {
+				t.Fatalf("the failed start is told as %+v", e)
+			}
 			eventually(t, "another try", func() bool { return p.Workers()[0].Restarts >= 1 })
 			if _, _, ok := p.Client(0); ok {
 				t.Fatal("it has a client")

@@ -119,10 +119,14 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		err = k.bringUp(ctx, c, generation)
 	}
 	if err != nil {
+		final = errors.Is(err, errBadSettings)
 		if ctx.Err() == nil {
 			log.Error("worker does not start", obs.Err(err))
 		}
-		return err.Error(), errors.Is(err, errBadSettings)
+		if !final {
+			k.pool.emit(ctx, Event{Kind: EventDown, Slot: k.slot, Generation: generation, Cause: err.Error()})
+		}
+		return err.Error(), final
 	}
 	log.Info("worker ready", slog.Int("cpu", k.cpu))
 	cause = k.watch(ctx, c, generation)

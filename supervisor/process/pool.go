@@ -67,7 +67,7 @@ type EventKind uint8
 const (
 	// EventReady: the slot serves; Pool.Client gives its client.
 	EventReady EventKind = iota + 1
-	// EventDown: the worker is gone, for the reason Cause.
+	// EventDown: the worker is gone, or did not start, for the reason Cause.
 	EventDown
 	// EventFailed: the slot is given up, for the reason Cause.
 	EventFailed
