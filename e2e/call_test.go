@@ -21,21 +21,18 @@ func TestCall(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			browser := lab.shared(t, row.browser)
 			main := newMainServer(t)
-			s := startServer(t, callSettings(t, row.browser, main))
+			s := startServer(t, callSettings(t, main))
 			testCall(t, newScene(t, s, browser, row.client), main)
 		})
 	}
 }
 
-// callSettings announces an address that the browser can use: Firefox gathers
-// no loopback candidate, and in development the machine's own are announced.
-func callSettings(t *testing.T, kind string, main *mainServer) settings {
+// callSettings announces an address of the machine that is not loopback: Firefox
+// gathers no loopback candidate, and Chromium ranks a loopback interface below
+// others, so that there a TCP pair of another interface may beat the UDP pair.
+func callSettings(t *testing.T, main *mainServer) settings {
 	t.Helper()
-	set := settings{main: main, workers: 2}
-	if kind == firefox {
-		set.env = map[string]string{"SFU_IPV4": ownIPv4(t), "SFU_IPV6": ""}
-	}
-	return set
+	return settings{main: main, workers: 2, env: map[string]string{"SFU_IPV4": ownIPv4(t), "SFU_IPV6": ""}}
 }
 
 func testCall(t *testing.T, sc *scene, main *mainServer) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
 )
 
 // inRoom is a check for eventually: the newest picture of the channel.
@@ -148,6 +150,30 @@ func TestAnnouncedPort(t *testing.T) {
 	if !slices.ContainsFunc(params.IceCandidates, func(c iceCandidate) bool { return c.Address == "127.0.0.1" && c.Port == 40400 }) {
 		t.Errorf("candidates %+v, want 127.0.0.1 and port 40400", params.IceCandidates)
 	}
+}
+
+// TestHurriedStop stops a supervisor whose worker does not end: the second signal
+// waits for nobody.
+func TestHurriedStop(t *testing.T) {
+	s := startServer(t, settings{env: map[string]string{"DSPEAK_STOP_TIMEOUT": "10m"}})
+	workers, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := s.enter(t, "ann", "hurry")
+	if err := syscall.Kill(int(workers.GetWorkers()[0].GetPid()), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	c.closed(t) // the stop is under way
+	select {
+	case <-s.exited:
+		t.Fatal("it did not wait for its worker")
+	default:
+	}
+	s.stop(t) // sends the second signal, and looks for what is left
 }
 
 // TestPlannedStop says what clients and the main server hear of it.

@@ -273,7 +273,7 @@ func TestRunRefusesWhatIsOccupied(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			row.cfg.Workers = config.Workers{Count: 1}
-			err := Run(t.Context(), row.cfg, slog.New(slog.DiscardHandler))
+			err := Run(t.Context(), t.Context(), row.cfg, slog.New(slog.DiscardHandler))
 			if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v, want a line that names %s", err, row.want)
 			}

@@ -45,19 +45,20 @@ type supervisor struct {
 }
 
 // Run starts everything, serves until ctx ends, then stops in the reverse order
-// and returns when no part and no process is left. A fault at the start is one
-// error that says what to change, and nothing stays behind.
-func Run(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	s, err := open(ctx, cfg, log)
+// and returns when no part and no process is left. When hurry ends, a stop waits for
+// nobody any more: workers are killed. A fault at the start is one error that says
+// what to change, and nothing stays behind.
+func Run(ctx, hurry context.Context, cfg config.Config, log *slog.Logger) error {
+	s, err := open(ctx, cfg, hurry.Done(), log)
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx)
+	err = s.serve(ctx, hurry)
 	return errors.Join(err, s.close())
 }
 
 // open takes everything that can be occupied or refused.
-func open(ctx context.Context, cfg config.Config, log *slog.Logger) (s *supervisor, err error) {
+func open(ctx context.Context, cfg config.Config, hurry <-chan struct{}, log *slog.Logger) (s *supervisor, err error) {
 	s = &supervisor{cfg: cfg, log: log}
 	defer func() {
 		if err != nil {
@@ -84,13 +85,13 @@ func open(ctx context.Context, cfg config.Config, log *slog.Logger) (s *supervis
 	if s.admin, err = listenAdmin(ctx, filepath.Join(s.dir.path, "supervisor.sock")); err != nil {
 		return s, err
 	}
-	if err := s.openPool(slots, cpus); err != nil {
+	if err := s.openPool(slots, cpus, hurry); err != nil {
 		return s, err
 	}
 	return s, s.wire()
 }
 
-func (s *supervisor) openPool(slots int, cpus []int) error {
+func (s *supervisor) openPool(slots int, cpus []int, hurry <-chan struct{}) error {
 	binary := s.cfg.Workers.Binary
 	if binary == "" {
 		self, err := os.Executable()
@@ -103,7 +104,7 @@ func (s *supervisor) openPool(slots int, cpus []int) error {
 	s.pool, err = process.NewPool(process.Config{
 		Binary: binary, RunDir: s.dir.path, Slots: slots, CPUs: cpus, Spare: s.cfg.Workers.Spare,
 		Sockets: s.media.slots, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
-		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout,
+		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: hurry,
 		Health: process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
 	}, s.log)
 	return err
@@ -146,7 +147,7 @@ func (s *supervisor) wire() error {
 
 // serve runs all parts. Workers and the link outlive the sockets: what the sockets'
 // end has to tell still arrives.
-func (s *supervisor) serve(ctx context.Context) error {
+func (s *supervisor) serve(ctx, hurry context.Context) error {
 	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopInner()
 	outer, stopOuter := context.WithCancel(ctx)
@@ -176,7 +177,7 @@ func (s *supervisor) serve(ctx context.Context) error {
 	part(func() error { return serveHTTP(outer, server, s.http) })
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
 	<-outer.Done()
-	s.announceStop(inner)
+	s.announceStop(hurry)
 	stopInner()
 	err := group.Wait()
 	s.backend.background.Wait()
@@ -192,7 +193,7 @@ func (s *supervisor) setICEServers(list json.RawMessage) {
 }
 
 // announceStop tells clients and the main server, and ends the sockets.
-func (s *supervisor) announceStop(ctx context.Context) {
+func (s *supervisor) announceStop(hurry context.Context) {
 	const reason = "server is stopping"
 	s.log.Info("supervisor stops")
 	s.backend.presence.Send(interopwire.SfuStatus{Status: interopwire.StatusError, Details: reason})
@@ -203,7 +204,7 @@ func (s *supervisor) announceStop(ctx context.Context) {
 		s.backend.broadcastLocked(ch, nil, wire.ServerShutdown{Reason: reason, ETA: s.cfg.Workers.StopTimeout.Seconds()})
 	}
 	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, flushTimeout)
+	ctx, cancel := context.WithTimeout(hurry, flushTimeout)
 	defer cancel()
 	if err := s.sockets.Close(ctx, wire.CloseGoingAway, wire.ReasonServerStop); err != nil {
 		s.log.Warn("sockets did not end in time", obs.Err(err))

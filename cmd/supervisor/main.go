@@ -48,7 +48,27 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	return supervisor.Run(ctx, cfg, log)
+	ctx, hurry, ignore := untilSignals()
+	defer ignore()
+	return supervisor.Run(ctx, hurry, cfg, log)
+}
+
+// untilSignals returns a context that ends with the first signal to stop, and one
+// that ends with the second.
+func untilSignals() (ctx, hurry context.Context, ignore func()) {
+	hurry, end := context.WithCancel(context.Background())
+	ctx, stop := context.WithCancel(hurry)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for _, cancel := range []func(){stop, end} {
+			select {
+			case <-signals:
+				cancel()
+			case <-hurry.Done():
+				return
+			}
+		}
+	}()
+	return ctx, hurry, func() { signal.Stop(signals); end() }
 }

@@ -128,7 +128,7 @@ func (c *child) fail(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		c.kill()
 	} else {
-		c.end(lastMoment)
+		c.end(lastMoment, nil)
 	}
 	err = fmt.Errorf("%w; it ended with %s", err, c.cause())
 	if tail := c.output.tailText(); tail != "" {
@@ -148,18 +148,19 @@ func (c *child) kill() {
 }
 
 // stop asks the process to end, and kills it after the grace period.
-func (c *child) stop(grace time.Duration) {
+func (c *child) stop(grace time.Duration, hurry <-chan struct{}) {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may be dead already
-	c.end(grace)
+	c.end(grace, hurry)
 }
 
 // end waits for the process to end by itself, and kills it after the grace period.
-func (c *child) end(grace time.Duration) {
+func (c *child) end(grace time.Duration, hurry <-chan struct{}) {
 	timer := time.NewTimer(grace)
 	defer timer.Stop()
 	select {
 	case <-c.exited:
 	case <-timer.C:
+	case <-hurry:
 	}
 	c.kill()
 }

@@ -200,7 +200,7 @@ func TestSpareTakesTheSlotPinned(t *testing.T) {
 		select {
 		case p.spares <- spare:
 		case <-over:
-			spare.stop(time.Second)
+			spare.stop(time.Second, nil)
 		}
 	}()
 	<-offering

@@ -132,7 +132,7 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	cause = k.watch(ctx, c, generation)
 	if ctx.Err() != nil {
 		k.setState(StateDraining)
-		c.stop(k.pool.cfg.StopTimeout)
+		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
 		k.setState(StateExited)
 		return "stopped", false
 	}

@@ -42,6 +42,8 @@ type Config struct {
 	MaxWait time.Duration
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
+	// Hurry ends that patience when it is closed; nil never does.
+	Hurry <-chan struct{}
 	// Health says when a worker counts as hung.
 	Health Health
 }
@@ -232,7 +234,7 @@ func (p *Pool) keepSpare(ctx context.Context) {
 				err = fmt.Errorf("spare worker ended: %s: %w", c.cause(), errs.ErrUnavailable)
 				c.kill()
 			case <-ctx.Done():
-				c.stop(p.cfg.StopTimeout)
+				c.stop(p.cfg.StopTimeout, p.cfg.Hurry)
 				return
 			}
 		}

@@ -117,20 +117,6 @@ func ConsumableRtpParameters(kind string, p RtpParameters, caps RtpCapabilities,
 	return out, nil
 }
 
-// CanConsume says whether an endpoint with the capabilities can receive the
-// consumable parameters. Malformed capabilities cannot.
-func CanConsume(consumable RtpParameters, caps RtpCapabilities) bool {
-	if ValidateRtpCapabilities(caps) != nil {
-		return false
-	}
-	for i := range consumable.Codecs {
-		if matchingCapability(caps, &consumable.Codecs[i]) != nil {
-			return true
-		}
-	}
-	return false
-}
-
 // ConsumerRtpParameters are the parameters of one consumer: of the consumable
 // ones, what the endpoint supports, under the given SSRC and mid. Malformed
 // capabilities are an errs.ErrInvalid, no common codec is an errs.ErrUnsupported.

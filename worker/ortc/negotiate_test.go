@@ -219,12 +219,9 @@ func TestConsumerGetsWhatItSupports(t *testing.T) {
 			}
 			for speaker, p := range map[string]RtpParameters{"chromium": chromiumParameters(), "firefox": firefoxParameters()} {
 				base := consumable(t, p)
-				if !CanConsume(base, row.caps) {
-					t.Fatalf("cannot consume %s", speaker)
-				}
 				got, err := ConsumerRtpParameters(base, row.caps, 77, "5")
 				if err != nil {
-					t.Fatal(err)
+					t.Fatalf("cannot consume %s: %v", speaker, err)
 				}
 				checkConsumer(t, got, base, row.extensions, row.feedback)
 			}
@@ -306,9 +303,6 @@ func TestNothingInCommon(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			caps := chromiumDevice()
 			row.spoil(&caps)
-			if CanConsume(base, caps) {
-				t.Fatal("can consume")
-			}
 			if _, err := ConsumerRtpParameters(base, caps, 1, "0"); !errors.Is(err, row.want) {
 				t.Fatalf("got %v, want %v", err, row.want)
 			}

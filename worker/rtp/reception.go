@@ -5,7 +5,7 @@ package rtp
 // The zero value is ready. It belongs to one goroutine.
 type Reception struct {
 	started    bool
-	base       uint16
+	base       int64 // the first number of the stream, extended; negative before a wrap at the start
 	highest    uint16
 	cycles     uint32
 	received   uint64
@@ -15,12 +15,15 @@ type Reception struct {
 	priorTaken uint64
 }
 
+// maxMisorder is how far behind its successors a packet may come (RFC 3550 appendix A.1).
+const maxMisorder = 100
+
 // Update books a packet. arrival is the time of arrival on the media clock; only
 // differences count, and it may wrap.
 func (r *Reception) Update(seq uint16, timestamp, arrival uint32) {
 	transit := arrival - timestamp
 	if !r.started {
-		r.started, r.base, r.highest, r.transit = true, seq, seq, transit
+		r.started, r.base, r.highest, r.transit = true, int64(seq), seq, transit
 		r.received = 1
 		return
 	}
@@ -30,6 +33,11 @@ func (r *Reception) Update(seq uint16, timestamp, arrival uint32) {
 			r.cycles++
 		}
 		r.highest = seq
+	} else {
+		// The first packets may change places, as where a client chooses its path meanwhile.
+		if full := int64(r.ExtendedHighest()) + int64(ahead); full >= r.base-maxMisorder {
+			r.base = min(r.base, full)
+		}
 	}
 	d := int32(transit - r.transit)
 	r.transit = transit
@@ -54,7 +62,7 @@ func (r *Reception) Lost() int64 {
 func (r *Reception) Jitter() float64 { return r.jitter }
 
 func (r *Reception) expected() uint64 {
-	return uint64(r.ExtendedHighest()) - uint64(r.base) + 1
+	return uint64(int64(r.ExtendedHighest()) - r.base + 1)
 }
 
 // Report makes a report block on the stream and begins a new interval for the

@@ -28,6 +28,21 @@ func TestReceptionCountsLossAndWrap(t *testing.T) {
 	}
 }
 
+func TestFirstPacketsChangePlaces(t *testing.T) {
+	for _, first := range []uint16{7, 0, 65535} { // 0: the earlier one is of the cycle before
+		var r Reception
+		for i, seq := range []uint16{first, first - 2, first + 1, first - 1} {
+			r.Update(seq, 0, 0)
+			if want := []int64{0, 1, 1, 0}[i]; r.Lost() != want {
+				t.Fatalf("from %d on: %d lost after packet %d, want %d", first, r.Lost(), i, want)
+			}
+		}
+		if r.Update(first-maxMisorder-3, 0, 0); r.Lost() != -1 {
+			t.Fatalf("from %d on: %d lost after a stray", first, r.Lost())
+		}
+	}
+}
+
 func TestReceptionOfNothing(t *testing.T) {
 	var r Reception
 	if rep := r.Report(9); rep != (ReceptionReport{SSRC: 9}) || r.Lost() != 0 || r.Received() != 0 {
@@ -88,7 +103,7 @@ func (r *twinReception) update(seq, timestamp, arrival int) {
 		r.first, r.highest, r.transit = seq, seq, arrival-timestamp
 		return
 	}
-	r.highest = max(r.highest, seq)
+	r.highest, r.first = max(r.highest, seq), min(r.first, seq)
 	d := math.Abs(float64(arrival - timestamp - r.transit))
 	r.transit = arrival - timestamp
 	r.jitter += (d - r.jitter) / 16
