@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -19,6 +20,8 @@ import (
 )
 
 func main() {
+	// The engine and the pacer hold a processor each while their threads wait.
+	runtime.GOMAXPROCS(max(4, runtime.GOMAXPROCS(0)))
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := command().ExecuteContext(ctx)
 	stop()
@@ -53,6 +56,7 @@ func command() *cobra.Command {
 			return err
 		},
 	}
+	cmd.AddCommand(floorChild())
 	f := cmd.Flags()
 	f.StringVar(&cfg.URL, "url", "ws://localhost:8425/socket", "signaling URL")
 	f.IntVar(&cfg.Channels, "channels", 1, "voice channels")
@@ -63,11 +67,25 @@ func command() *cobra.Command {
 	f.DurationVar(&cfg.PacketTime, "packet-time", 20*time.Millisecond, "time between a speaker's packets")
 	f.BoolVar(&cfg.Aligned, "aligned", false, "all speakers send at the same instant")
 	f.DurationVar(&cfg.Warmup, "warmup", time.Second, "time of sending before counting")
-	f.DurationVar(&cfg.Duration, "duration", 10*time.Second, "time of counted sending")
+	f.DurationVar(&cfg.Duration, "duration", 10*time.Second, "time of counted sending, all rounds together")
+	f.IntVar(&cfg.Rounds, "rounds", 0, "windows measured one by one, 0: 5 with --floor, else 1")
+	f.BoolVar(&cfg.Floor, "floor", false, "measure a bare sendmmsg loop in turns with the worker, on its CPU; needs one --pid")
 	f.DurationVar(&cfg.JoinTimeout, "join-timeout", time.Minute, "time until everyone must hear everyone")
 	f.IntVar(&cfg.JoinRate, "join-rate", 0, "users that begin to join in a second, 0: all at once")
 	f.IntSliceVar(&cfg.PIDs, "pid", nil, "worker processes to measure")
 	f.StringVar(&cfg.Prefix, "prefix", fmt.Sprintf("load-%d", os.Getpid()), "start of channel and user names")
 	f.BoolVar(&asJSON, "json", false, "report as JSON")
 	return cmd
+}
+
+// floorChild is what loadgen starts itself as for --floor.
+func floorChild() *cobra.Command {
+	return &cobra.Command{
+		Use:           load.FloorCommand,
+		Hidden:        true,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(*cobra.Command, []string) error { return load.ServeFloor(os.Stdin, os.Stdout) },
+	}
 }

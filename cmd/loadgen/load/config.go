@@ -9,6 +9,9 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 )
 
+// maxRounds bounds the histograms, of which each round has its own.
+const maxRounds = 50
+
 // Config says what load is made. The zero value is not valid.
 type Config struct {
 	// URL is the signaling URL without a query, for example ws://localhost:8425/socket.
@@ -30,8 +33,13 @@ type Config struct {
 	Aligned bool
 	// Warmup is the time of sending before counting starts.
 	Warmup time.Duration
-	// Duration is the time of counted sending.
+	// Duration is the time of counted sending, in Rounds equal parts.
 	Duration time.Duration
+	// Rounds is how many windows are measured one by one, 1 to 50; 0: 5 with Floor, else 1.
+	Rounds int
+	// Floor measures a bare sending loop, too: after each window of the worker one
+	// of the same length with the same packets, on the CPUs of the only one of PIDs.
+	Floor bool
 	// JoinTimeout bounds the time until every user is connected and hears everyone.
 	JoinTimeout time.Duration
 	// JoinRate bounds how many users begin to join in a second; 0 is no bound.
@@ -58,6 +66,9 @@ func (c Config) Validate() error {
 	fault(c.Payload < 1 || c.Payload > 1100, "payload %d bytes, want 1 to 1100", c.Payload)
 	fault(c.PacketTime < 2500*time.Microsecond || c.PacketTime > 120*time.Millisecond, "packet time %s, want 2.5ms to 120ms", c.PacketTime)
 	fault(c.Duration <= 0 || c.Duration > time.Hour, "duration %s, want up to an hour", c.Duration)
+	fault(c.Rounds < 0 || c.Rounds > maxRounds, "rounds %d, want 1 to %d", c.Rounds, maxRounds)
+	fault(c.Floor && len(c.PIDs) != 1, "%d pids, the floor needs exactly one", len(c.PIDs))
+	fault(c.Floor && c.Pairs() == 0, "the floor needs a speaker who is heard")
 	fault(c.Warmup < 0 || c.Warmup > time.Hour, "warm-up %s, want up to an hour", c.Warmup)
 	fault(c.JoinTimeout <= 0, "join timeout %s must be positive", c.JoinTimeout)
 	fault(c.JoinRate < 0, "join rate %d must not be negative", c.JoinRate)
@@ -76,8 +87,43 @@ func (c Config) Pairs() int {
 	return c.Channels * pairs
 }
 
-// packets is the number of packets that a speaker sends in the counted time.
-func (c Config) packets() int { return max(1, int(c.Duration/c.PacketTime)) }
+// hearing is the number of users who hear somebody, in each channel.
+func (c Config) hearing() int {
+	switch {
+	case c.Speakers == 0:
+		return 0
+	case c.SpeakersListen && c.Speakers > 1:
+		return c.Speakers + c.Listeners
+	}
+	return c.Listeners
+}
 
-// warmupPackets is the number of packets sent before the counted ones.
+// hearers is the number of users who hear a speaker.
+func (c Config) hearers() int {
+	if c.SpeakersListen {
+		return c.Listeners + c.Speakers - 1
+	}
+	return c.Listeners
+}
+
+// rounds is the number of windows.
+func (c Config) rounds() int {
+	switch {
+	case c.Rounds > 0:
+		return c.Rounds
+	case c.Floor:
+		return 5
+	}
+	return 1
+}
+
+// windowPackets is the number of a speaker's packet times in a window.
+func (c Config) windowPackets() int {
+	return max(1, int(c.Duration/c.PacketTime)/c.rounds())
+}
+
+// packets is the number of a speaker's packet times in all windows.
+func (c Config) packets() int { return c.rounds() * c.windowPackets() }
+
+// warmupPackets is the number of packet times before the counted ones.
 func (c Config) warmupPackets() int { return int(c.Warmup / c.PacketTime) }

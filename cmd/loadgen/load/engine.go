@@ -39,8 +39,13 @@ type engine struct {
 	transports []*transport // guarded by mu
 
 	writeErrors atomic.Uint64
+	// The engine's counts, told after each turn of its loop.
+	delivered, bytes, floorDelivered atomic.Uint64
+	// windows is the pacer's.
+	windows *windows
+
 	// Owned by the engine's goroutine until it ended.
-	latency         *histogram
+	tallies         []tally // by round
 	malformed       uint64
 	unknown         uint64
 	unauthenticated uint64
@@ -53,14 +58,13 @@ type engine struct {
 	plain           []byte
 }
 
-// mmsghdr is the kernel's struct of recvmmsg(2).
-type mmsghdr struct {
-	header unix.Msghdr
-	length uint32
-	_      [4]byte
+// tally is what arrived of one round's packets.
+type tally struct {
+	delivered, bytes, floorDelivered uint64
+	latency, floorLatency            *histogram
 }
 
-func newEngine() (*engine, error) {
+func newEngine(cfg Config) (*engine, error) {
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("create epoll: %w", err)
@@ -74,8 +78,15 @@ func newEngine() (*engine, error) {
 		return nil, errors.Join(err, unix.Close(epoll))
 	}
 	e := &engine{
-		epoll: epoll, dtls: pool, latency: newHistogram(), plain: make([]byte, 0, datagramSize),
+		epoll: epoll, dtls: pool, windows: newWindows(cfg), plain: make([]byte, 0, datagramSize),
 		table: make([]atomic.Pointer[transport], maxDescriptors),
+	}
+	for range cfg.rounds() {
+		t := tally{latency: newHistogram()}
+		if cfg.Floor {
+			t.floorLatency = newHistogram()
+		}
+		e.tallies = append(e.tallies, t)
 	}
 	for _, p := range prints {
 		e.fingerprints = append(e.fingerprints, fingerprint{Algorithm: p.Algorithm, Value: p.Value})
@@ -89,19 +100,21 @@ func newEngine() (*engine, error) {
 	return e, nil
 }
 
-// add begins to serve a transport. Any goroutine may call it.
+// add begins to serve a transport, whose descriptor is the engine's unless there
+// is an error. Any goroutine may call it.
 func (e *engine) add(t *transport) error {
 	if t.fd >= maxDescriptors {
 		return fmt.Errorf("descriptor %d: %w", t.fd, errs.ErrExhausted)
 	}
 	e.table[t.fd].Store(t)
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(t.fd)}
+	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, t.fd, &event); err != nil {
+		e.table[t.fd].Store(nil)
+		return fmt.Errorf("watch descriptor %d: %w", t.fd, err)
+	}
 	e.mu.Lock()
 	e.transports = append(e.transports, t)
 	e.mu.Unlock()
-	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(t.fd)}
-	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, t.fd, &event); err != nil {
-		return fmt.Errorf("watch descriptor %d: %w", t.fd, err)
-	}
 	return nil
 }
 
@@ -119,6 +132,7 @@ func (e *engine) run(ctx context.Context) error {
 				e.receive(t)
 			}
 		}
+		e.tell()
 		if now := time.Now(); now.After(next) {
 			e.checks(now)
 			next = now.Add(20 * time.Millisecond)
@@ -127,13 +141,26 @@ func (e *engine) run(ctx context.Context) error {
 	return e.close()
 }
 
+// tell publishes the counts.
+func (e *engine) tell() {
+	var sum tally
+	for i := range e.tallies {
+		sum.delivered += e.tallies[i].delivered
+		sum.bytes += e.tallies[i].bytes
+		sum.floorDelivered += e.tallies[i].floorDelivered
+	}
+	e.bytes.Store(sum.bytes)
+	e.delivered.Store(sum.delivered)
+	e.floorDelivered.Store(sum.floorDelivered)
+}
+
 // checks sends the connectivity and consent checks that are due.
 func (e *engine) checks(now time.Time) {
 	e.mu.Lock()
 	due := slices.Clone(e.transports)
 	e.mu.Unlock()
 	for _, t := range due {
-		if now.Before(t.nextCheck) {
+		if t.floor || now.Before(t.nextCheck) {
 			continue
 		}
 		t.nextCheck = now.Add(firstCheckEvery)
@@ -185,6 +212,8 @@ func arrival(control []byte) int64 {
 // handle sorts one datagram by its first byte (RFC 7983 section 7).
 func (e *engine) handle(t *transport, datagram []byte, at int64) {
 	switch {
+	case t.floor:
+		e.countFloor(datagram, at)
 	case len(datagram) < 12:
 		e.malformed++
 	case datagram[0] < 4:
@@ -211,8 +240,9 @@ func (e *engine) count(t *transport, datagram []byte, at int64) {
 		e.unauthenticated++
 		return
 	}
-	i, ok := p.speaker.index(binary.BigEndian.Uint32(datagram[4:]))
-	if !ok {
+	slot, ok := p.speaker.slot(binary.BigEndian.Uint32(datagram[4:]))
+	round, i, counted := e.windows.place(slot)
+	if !ok || !counted {
 		return // of the warm-up
 	}
 	if !p.mark(i) {
@@ -220,7 +250,22 @@ func (e *engine) count(t *transport, datagram []byte, at int64) {
 		return
 	}
 	p.delivered++
-	e.latency.add(time.Duration(at - p.speaker.sentAt[i].Load()))
+	tally := &e.tallies[round]
+	tally.delivered++
+	tally.bytes += uint64(len(datagram))
+	tally.latency.add(time.Duration(at - p.speaker.sentAt[i].Load()))
+}
+
+// countFloor books one packet of the bare sending loop.
+func (e *engine) countFloor(datagram []byte, at int64) {
+	round := e.windows.round()
+	if round < 0 || len(datagram) < floorMinimum {
+		e.malformed++
+		return
+	}
+	tally := &e.tallies[round]
+	tally.floorDelivered++
+	tally.floorLatency.add(time.Duration(at - int64(binary.NativeEndian.Uint64(datagram))))
 }
 
 // authentic checks the SRTP protection of one packet.

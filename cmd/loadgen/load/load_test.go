@@ -2,6 +2,7 @@ package load
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"sync/atomic"
@@ -13,7 +14,17 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// TestMain is also the floor's process, when a test starts this program as one.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == FloorCommand {
+		if err := ServeFloor(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func valid() Config {
 	return Config{
@@ -45,6 +56,10 @@ func TestConfigRefusesNonsense(t *testing.T) {
 		"huge payload":      func(c *Config) { c.Payload = 5000 },
 		"no packet time":    func(c *Config) { c.PacketTime = 0 },
 		"no duration":       func(c *Config) { c.Duration = 0 },
+		"too many rounds":   func(c *Config) { c.Rounds = 51 },
+		"floor of nothing":  func(c *Config) { c.Floor, c.PIDs, c.Speakers = true, []int{1}, 0 },
+		"floor without pid": func(c *Config) { c.Floor = true },
+		"floor of two pids": func(c *Config) { c.Floor, c.PIDs = true, []int{1, 2} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := valid()
@@ -83,29 +98,16 @@ func TestPairCountsEachPacketOnce(t *testing.T) {
 	s := &speaker{firstTimestamp: math.MaxUint32 - 100, step: 960, sentAt: make([]atomic.Int64, 70)}
 	p := newPair(s)
 	for want := range 70 {
-		i, ok := s.index(s.firstTimestamp + uint32(want)*960)
-		if !ok || i != want {
-			t.Fatalf("packet %d has index %d, %v", want, i, ok)
+		i, ok := s.slot(s.firstTimestamp + uint32(want)*960)
+		if !ok || i != int64(want) {
+			t.Fatalf("packet %d has slot %d, %v", want, i, ok)
 		}
-		if !p.mark(i) || p.mark(i) {
+		if !p.mark(int(i)) || p.mark(int(i)) {
 			t.Fatalf("packet %d is not counted exactly once", i)
 		}
 	}
-	for _, ts := range []uint32{s.firstTimestamp - 960, s.firstTimestamp + 1, s.firstTimestamp + 70*960} {
-		if _, ok := s.index(ts); ok {
-			t.Errorf("timestamp %d counts as a packet of the speaker", ts)
-		}
-	}
-}
-
-func TestPacerSpreadsPhases(t *testing.T) {
-	p := pacer{cfg: valid(), speakers: make([]*speaker, 4)}
-	if p.phase(0) != 0 || p.phase(3) != 15*time.Millisecond {
-		t.Fatalf("phases %s and %s", p.phase(0), p.phase(3))
-	}
-	p.cfg.Aligned = true
-	if p.phase(3) != 0 {
-		t.Fatal("aligned speakers differ in phase")
+	if _, ok := s.slot(s.firstTimestamp + 1); ok {
+		t.Error("a timestamp between two packets counts as one")
 	}
 }
 

@@ -8,87 +8,94 @@ import (
 	"github.com/pion/rtp"
 )
 
-// pacer sends for all speakers, each at its own phase, on one goroutine.
+// lead is how long before a window's first packet the pacer begins to wait for it.
+const lead = 10 * time.Millisecond
+
+// pacer sends for all speakers, each at its own phase, on one goroutine that is
+// locked to its thread.
 type pacer struct {
 	speakers []*speaker
-	cfg      Config
-	// late is the longest that a packet was sent after its time.
-	late time.Duration
+	rhythm   *rhythm
+	windows  *windows
+	clock    clock
+	// origin is when slot 0 began, by CLOCK_MONOTONIC in nanoseconds.
+	origin int64
+	// late counts how long after its time each packet was sent.
+	late   *histogram
+	header rtp.Header
+	plain  []byte
+	buffer []byte
 }
 
-// run sends the warm-up and the counted packets of every speaker and returns
-// after the last one. onCounted is called before the first counted packet.
-func (p *pacer) run(ctx context.Context, onCounted func() error) error {
-	if len(p.speakers) == 0 {
-		return nil
+// sent sums up what was sent in a window.
+type sent struct {
+	// packets and payload are counts of packets and their payload's bytes as the
+	// hearers should receive them: a packet counts once for each.
+	packets, payload uint64
+}
+
+func newPacer(cfg Config, speakers []*speaker, windows *windows) (*pacer, error) {
+	clock, err := newClock()
+	if err != nil {
+		return nil, fmt.Errorf("read clock: %w", err)
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	start := time.Now().Add(10 * time.Millisecond)
-	payload := make([]byte, p.cfg.Payload)
-	buffer := make([]byte, 0, datagramSize)
-	warmup := p.cfg.warmupPackets()
-	for round := range warmup + p.cfg.packets() {
-		if round == warmup {
-			if err := onCounted(); err != nil {
-				return err
-			}
-		}
-		for i, s := range p.speakers {
-			due := start.Add(time.Duration(round)*p.cfg.PacketTime + p.phase(i))
-			if err := p.sleepUntil(ctx, timer, due); err != nil {
-				return err
-			}
-			var err error
-			if buffer, err = s.send(buffer, payload, round, round-warmup); err != nil {
-				return err
-			}
-		}
+	return &pacer{
+		speakers: speakers, rhythm: newRhythm(cfg), windows: windows, clock: clock, origin: clock.now(),
+		late: newHistogram(), plain: make([]byte, datagramSize), buffer: make([]byte, 0, datagramSize),
+	}, nil
+}
+
+// next returns the number of the next slot that can be played whole and when it
+// begins, by CLOCK_MONOTONIC.
+func (p *pacer) next() (slot, start int64) {
+	packetTime := int64(p.rhythm.packetTime)
+	slot = (p.clock.now()+int64(lead)-p.origin)/packetTime + 1
+	return slot, p.origin + slot*packetTime
+}
+
+// warmUp sends the packets of so many slots, which are not counted.
+func (p *pacer) warmUp(ctx context.Context, slots int) error {
+	first, start := p.next()
+	return p.rhythm.play(start, slots, func(b beat) error { return p.send(ctx, b, first, nil) })
+}
+
+// window sends the packets of the next window and returns after the last one.
+func (p *pacer) window(ctx context.Context) (sent, error) {
+	first, start := p.next()
+	p.windows.begin(first)
+	var sum sent
+	err := p.rhythm.play(start, p.windows.slots, func(b beat) error { return p.send(ctx, b, first, &sum) })
+	return sum, err
+}
+
+// send waits until a packet is due, protects it and sends it. A sum is given for
+// a counted packet.
+func (p *pacer) send(ctx context.Context, b beat, first int64, sum *sent) error {
+	late, err := p.clock.sleepUntil(ctx, b.due)
+	if err != nil {
+		return err
 	}
+	p.late.add(late)
+	s := p.speakers[b.speaker]
+	p.header = rtp.Header{
+		Version: 2, PayloadType: opusPayloadType, SSRC: s.ssrc, SequenceNumber: s.sequence,
+		Timestamp: s.firstTimestamp + uint32(first+int64(b.slot))*s.step,
+	}
+	s.sequence++
+	n, err := p.header.MarshalTo(p.plain)
+	if err != nil {
+		return fmt.Errorf("build packet: %w", err)
+	}
+	p.buffer, err = s.transport.outgoing.EncryptRTP(p.buffer[:0], p.plain[:n+b.size], &p.header)
+	if err != nil {
+		return fmt.Errorf("protect packet: %w", err)
+	}
+	if sum != nil {
+		_, index, _ := p.windows.place(first + int64(b.slot))
+		s.sentAt[index].Store(time.Now().UnixNano())
+		sum.packets += uint64(s.hearers)
+		sum.payload += uint64(s.hearers) * uint64(b.size)
+	}
+	s.transport.write(p.buffer)
 	return nil
-}
-
-// phase is the offset of speaker i within the packet time.
-func (p *pacer) phase(i int) time.Duration {
-	if p.cfg.Aligned {
-		return 0
-	}
-	return p.cfg.PacketTime * time.Duration(i) / time.Duration(len(p.speakers))
-}
-
-func (p *pacer) sleepUntil(ctx context.Context, timer *time.Timer, due time.Time) error {
-	wait := time.Until(due)
-	if wait <= 0 {
-		p.late = max(p.late, -wait)
-		return ctx.Err()
-	}
-	timer.Reset(wait)
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// send protects and sends one packet; counted is its index, negative in the warm-up.
-func (s *speaker) send(buffer, payload []byte, round, counted int) ([]byte, error) {
-	header := rtp.Header{
-		Version: 2, PayloadType: opusPayloadType, SSRC: s.ssrc,
-		SequenceNumber: uint16(round),
-		Timestamp:      s.firstTimestamp + uint32(counted)*s.step,
-	}
-	plain, err := (&rtp.Packet{Header: header, Payload: payload}).Marshal()
-	if err != nil {
-		return buffer, fmt.Errorf("build packet: %w", err)
-	}
-	buffer, err = s.transport.outgoing.EncryptRTP(buffer[:0], plain, &header)
-	if err != nil {
-		return buffer, fmt.Errorf("protect packet: %w", err)
-	}
-	if counted >= 0 {
-		s.sentAt[counted].Store(time.Now().UnixNano())
-	}
-	s.transport.write(buffer)
-	return buffer, nil
 }

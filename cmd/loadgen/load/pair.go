@@ -10,26 +10,30 @@ const rtpClock = 48000
 type speaker struct {
 	transport *transport
 	ssrc      uint32
-	// firstTimestamp is the RTP timestamp of the packet with index 0. The
-	// timestamp passes the server unchanged, so it names the packet at the receiver.
+	// hearers is how many users hear the speaker.
+	hearers int
+	// sequence is the RTP sequence number of the next packet, owned by the pacer.
+	sequence uint16
+	// firstTimestamp is the RTP timestamp of slot 0. The timestamp passes the
+	// server unchanged, so it names the packet at the receiver.
 	firstTimestamp uint32
-	// step is the RTP timestamp's growth with each packet.
+	// step is the RTP timestamp's growth with each slot.
 	step uint32
-	// sentAt holds the sender's clock (Unix nanoseconds) of each packet, by index.
+	// sentAt holds the sender's clock (Unix nanoseconds) of each counted slot; 0:
+	// nothing was sent.
 	sentAt []atomic.Int64
 }
 
-// index returns which packet of the speaker bears the RTP timestamp.
-func (s *speaker) index(timestamp uint32) (int, bool) {
+// slot returns which slot the RTP timestamp belongs to; false: to none.
+func (s *speaker) slot(timestamp uint32) (int64, bool) {
 	delta := timestamp - s.firstTimestamp
-	i := int(delta / s.step)
-	return i, delta%s.step == 0 && i < len(s.sentAt)
+	return int64(delta / s.step), delta%s.step == 0
 }
 
 // pair is one speaker heard by one user, owned by the engine once registered.
 type pair struct {
 	speaker *speaker
-	// seen has one bit for each packet of the speaker.
+	// seen has one bit for each counted slot of the speaker.
 	seen      []uint64
 	delivered uint64
 	duplicate uint64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -11,9 +12,6 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 )
-
-// settleTime is how long packets on their way are awaited after the last one was sent.
-const settleTime = 500 * time.Millisecond
 
 // run is one load run.
 type run struct {
@@ -23,7 +21,7 @@ type run struct {
 	speakers     map[string]*speaker // by user; constant while users run
 	fingerprints []fingerprint
 	joined       atomic.Int64
-	before       usage
+	rounds       []Round
 }
 
 // Run joins all users, sends, counts, leaves, and returns what was measured. The
@@ -32,7 +30,7 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	if err := cfg.Validate(); err != nil {
 		return Report{}, err
 	}
-	engine, err := newEngine()
+	engine, err := newEngine(cfg)
 	if err != nil {
 		return Report{}, err
 	}
@@ -88,10 +86,7 @@ func (r *run) execute(ctx context.Context) (Report, error) {
 		return report, errors.Join(group.Wait(), context.Cause(joinCtx))
 	}
 	report.JoinTime = time.Since(began)
-	var sendErr error
-	if sendErr = r.sendAll(stay, &report); sendErr == nil {
-		r.settle(stay)
-	}
+	sendErr := r.sendAll(stay, &report)
 	leave()
 	return report, errors.Join(group.Wait(), sendErr)
 }
@@ -128,38 +123,56 @@ func (r *run) startUsers(joinCtx, stay context.Context, group *errgroup.Group, r
 	})
 }
 
-func (r *run) sendAll(ctx context.Context, report *Report) error {
-	p := &pacer{cfg: r.cfg}
+// sendAll lets everyone speak and measures.
+func (r *run) sendAll(ctx context.Context, report *Report) (err error) {
+	var speakers []*speaker
 	for _, u := range r.users {
 		if u.speaker != nil {
-			p.speakers = append(p.speakers, u.speaker)
+			speakers = append(speakers, u.speaker)
 		}
 	}
-	err := p.run(ctx, func() (err error) {
-		r.before, err = readUsage(r.cfg.PIDs)
-		return err
-	})
-	report.PacerLate = p.late
+	pacer, err := newPacer(r.cfg, speakers, r.engine.windows)
 	if err != nil {
 		return err
 	}
-	after, err := readUsage(r.cfg.PIDs)
+	c := conductor{cfg: r.cfg, engine: r.engine, pacer: pacer}
+	if r.cfg.Floor {
+		if c.floor, err = r.startFloor(ctx); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, c.floor.close()) }()
+	}
+	err = c.conduct(ctx)
+	r.rounds = c.rounds
+	report.PacerLate = pacer.late.highest
 	if err != nil {
 		return err
 	}
-	report.WorkerCPU = after.cpu - r.before.cpu
-	report.WorkerResident = after.resident
-	return nil
+	end, err := readUsage(r.cfg.PIDs)
+	report.WorkerResident = end.resident
+	return err
 }
 
-// settle waits for the packets that are still on their way.
-func (r *run) settle(ctx context.Context) {
-	timer := time.NewTimer(settleTime)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
+// startFloor starts this program once more as the bare sending loop, which sends
+// to the address that the worker's packets go to.
+func (r *run) startFloor(ctx context.Context) (*floor, error) {
+	program, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
 	}
+	o := floorOptions{cfg: r.cfg, command: []string{program, FloorCommand}, engine: r.engine}
+	for _, u := range r.users {
+		if u.recv == nil {
+			continue
+		}
+		local, err := localAddress(u.recv.fd)
+		if err != nil {
+			return nil, err
+		}
+		o.bind = local.Addr()
+		break
+	}
+	return startFloor(ctx, o)
 }
 
 func makeClock(packets int) []atomic.Int64 { return make([]atomic.Int64, packets) }

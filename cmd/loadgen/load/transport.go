@@ -39,6 +39,8 @@ type transport struct {
 	id     string
 	engine *engine
 	fd     int
+	// floor marks a receiver of the bare sending loop: it has nothing but fd.
+	floor bool
 
 	// Set before the engine knows the transport, then constant.
 	username string // "remote:local"
@@ -100,28 +102,6 @@ func newTransport(e *engine, r remote) (*transport, error) {
 		return nil, errors.Join(err, unix.Close(fd))
 	}
 	return t, nil
-}
-
-// dialUDP returns a non-blocking UDP socket connected to the address, with
-// kernel arrival times.
-func dialUDP(to netip.AddrPort) (int, error) {
-	domain, sockaddr := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(to.Port()), Addr: to.Addr().Unmap().As4()})
-	if to.Addr().Is6() && !to.Addr().Is4In6() {
-		domain, sockaddr = unix.AF_INET6, &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16()}
-	}
-	fd, err := unix.Socket(domain, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return -1, fmt.Errorf("open UDP socket: %w", err)
-	}
-	if err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err == nil {
-		// A stall of the receiving thread must not show as loss of the server.
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 1<<20)
-		err = unix.Connect(fd, sockaddr)
-	}
-	if err != nil {
-		return -1, errors.Join(fmt.Errorf("connect UDP socket to %s: %w", to, err), unix.Close(fd))
-	}
-	return fd, nil
 }
 
 // write sends one datagram. A full socket buffer loses it, as a network would.

@@ -229,6 +229,7 @@ func newSpeaker(cfg Config) *speaker {
 	return &speaker{
 		ssrc:           rand.Uint32() | 1, //nolint:gosec // an SSRC is no secret (RFC 3550 section 8)
 		firstTimestamp: rand.Uint32(),     //nolint:gosec // as above
+		hearers:        cfg.hearers(),
 		step:           uint32(cfg.PacketTime.Microseconds() * rtpClock / 1_000_000),
 		sentAt:         makeClock(cfg.packets()),
 	}
