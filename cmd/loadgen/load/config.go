@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -24,8 +25,13 @@ type Config struct {
 	Listeners int
 	// SpeakersListen makes the speakers of a channel hear each other, too.
 	SpeakersListen bool
-	// Payload is the size of an RTP payload in bytes, 1 to 1,100.
+	// Sizes is SizesConstant or SizesOpus; empty: SizesConstant.
+	Sizes string
+	// Payload is the size of an RTP payload in bytes, 1 to 1,100, with SizesConstant.
 	Payload int
+	// DTX lets the speakers pause as in a conversation; in a pause each sends a
+	// comfort-noise packet every 400 ms.
+	DTX bool
 	// PacketTime is the time between two packets of one speaker.
 	PacketTime time.Duration
 	// Aligned makes all speakers send at the same instant; otherwise their phases
@@ -64,6 +70,7 @@ func (c Config) Validate() error {
 	fault(c.Speakers < 0 || c.Listeners < 0, "speakers %d and listeners %d must not be negative", c.Speakers, c.Listeners)
 	fault(c.Users() < 1 || c.Users() > 20_000, "%d users, want 1 to 20000", c.Users())
 	fault(c.Payload < 1 || c.Payload > 1100, "payload %d bytes, want 1 to 1100", c.Payload)
+	fault(!slices.Contains([]string{"", SizesConstant, SizesOpus}, c.Sizes), "sizes %q, want %s or %s", c.Sizes, SizesConstant, SizesOpus)
 	fault(c.PacketTime < 2500*time.Microsecond || c.PacketTime > 120*time.Millisecond, "packet time %s, want 2.5ms to 120ms", c.PacketTime)
 	fault(c.Duration <= 0 || c.Duration > time.Hour, "duration %s, want up to an hour", c.Duration)
 	fault(c.Rounds < 0 || c.Rounds > maxRounds, "rounds %d, want 1 to %d", c.Rounds, maxRounds)

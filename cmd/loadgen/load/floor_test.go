@@ -57,10 +57,17 @@ func floorConfig() Config {
 	return c
 }
 
+// expected is how many packets of the next window the hearers should get.
+func expected(t *testing.T, r *rhythm, cfg Config) uint64 {
+	t.Helper()
+	return uint64(len(played(t, r, cfg.windowPackets())) * cfg.hearers())
+}
+
 func TestFloorSendsEachPacketToEachHearer(t *testing.T) {
 	for name, change := range map[string]func(*Config){
 		"listeners":       func(*Config) {},
 		"speakers listen": func(c *Config) { c.SpeakersListen = true },
+		"pauses":          func(c *Config) { c.DTX, c.Sizes = true, SizesOpus },
 		"many batches":    func(c *Config) { c.Listeners = 150 },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -74,9 +81,10 @@ func TestFloorSendsEachPacketToEachHearer(t *testing.T) {
 			}
 			c := conductor{cfg: cfg, engine: e, pacer: pacer, floor: f}
 			rounds := make([]Round, 2)
+			rhythm := newRhythm(cfg)
 			for i := range rounds {
 				e.windows.begin(int64(i) * 1000)
-				rounds[i].Expected = uint64(cfg.Pairs() * cfg.windowPackets())
+				rounds[i].Expected = expected(t, rhythm, cfg)
 				if err := c.floorWindow(t.Context(), &rounds[i], 28.3); err != nil {
 					t.Fatal(err)
 				}

@@ -23,7 +23,7 @@ func newRhythm(cfg Config) *rhythm {
 	r := &rhythm{packetTime: cfg.PacketTime, phases: phases(cfg, speakers)}
 	for i := range speakers {
 		r.order = append(r.order, i)
-		r.sizes = append(r.sizes, newPattern(cfg))
+		r.sizes = append(r.sizes, newPattern(cfg, i))
 	}
 	return r
 }
@@ -77,14 +77,6 @@ func (r *rhythm) skip(slots int) {
 		}
 	}
 }
-
-// pattern yields the payload sizes of one speaker.
-type pattern struct{ constant int }
-
-func newPattern(cfg Config) pattern { return pattern{constant: cfg.Payload} }
-
-// next returns the size of the next slot's payload in bytes; 0: there is no packet.
-func (p *pattern) next() int { return p.constant }
 
 // windows tells counted packets from others by their slot, the number of packet
 // times since the pacer's start. The pacer begins windows, the engine reads.

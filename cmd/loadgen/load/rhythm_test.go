@@ -51,7 +51,9 @@ func played(t *testing.T, r *rhythm, slots int) []beat {
 }
 
 func TestRhythmIsTheSameForBothProcesses(t *testing.T) {
-	pacer, floor := newRhythm(valid()), newRhythm(valid())
+	cfg := valid()
+	cfg.DTX, cfg.Sizes = true, SizesOpus
+	pacer, floor := newRhythm(cfg), newRhythm(cfg)
 	played(t, pacer, 50)
 	floor.skip(50)
 	a, b := played(t, pacer, 200), played(t, floor, 200)
