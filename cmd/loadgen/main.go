@@ -67,7 +67,7 @@ func command() *cobra.Command {
 	f.StringVar(&cfg.Sizes, "sizes", load.SizesConstant, "payload sizes: constant, or opus for those of recorded speech (32 kbit/s VBR, 20 ms)")
 	f.BoolVar(&cfg.DTX, "dtx", false, "speakers pause as in a conversation, with comfort noise every 400 ms")
 	f.DurationVar(&cfg.PacketTime, "packet-time", 20*time.Millisecond, "time between a speaker's packets")
-	f.BoolVar(&cfg.Aligned, "aligned", false, "all speakers send at the same instant")
+	f.StringVar(&cfg.Phases, "phases", load.PhasesUniform, "times of the speakers in a packet time: uniform, aligned or random (the same in every run)")
 	f.DurationVar(&cfg.Warmup, "warmup", time.Second, "time of sending before counting")
 	f.DurationVar(&cfg.Duration, "duration", 10*time.Second, "time of counted sending, all rounds together")
 	f.IntVar(&cfg.Rounds, "rounds", 0, "windows measured one by one, 0: 5 with --floor, else 1")

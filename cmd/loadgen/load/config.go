@@ -34,9 +34,9 @@ type Config struct {
 	DTX bool
 	// PacketTime is the time between two packets of one speaker.
 	PacketTime time.Duration
-	// Aligned makes all speakers send at the same instant; otherwise their phases
-	// are spread evenly over PacketTime.
-	Aligned bool
+	// Phases is how the speakers' times lie in PacketTime: PhasesUniform,
+	// PhasesAligned or PhasesRandom; empty: PhasesUniform.
+	Phases string
 	// Warmup is the time of sending before counting starts.
 	Warmup time.Duration
 	// Duration is the time of counted sending, in Rounds equal parts.
@@ -71,6 +71,8 @@ func (c Config) Validate() error {
 	fault(c.Users() < 1 || c.Users() > 20_000, "%d users, want 1 to 20000", c.Users())
 	fault(c.Payload < 1 || c.Payload > 1100, "payload %d bytes, want 1 to 1100", c.Payload)
 	fault(!slices.Contains([]string{"", SizesConstant, SizesOpus}, c.Sizes), "sizes %q, want %s or %s", c.Sizes, SizesConstant, SizesOpus)
+	fault(!slices.Contains([]string{"", PhasesUniform, PhasesAligned, PhasesRandom}, c.Phases),
+		"phases %q, want %s, %s or %s", c.Phases, PhasesUniform, PhasesAligned, PhasesRandom)
 	fault(c.PacketTime < 2500*time.Microsecond || c.PacketTime > 120*time.Millisecond, "packet time %s, want 2.5ms to 120ms", c.PacketTime)
 	fault(c.Duration <= 0 || c.Duration > time.Hour, "duration %s, want up to an hour", c.Duration)
 	fault(c.Rounds < 0 || c.Rounds > maxRounds, "rounds %d, want 1 to %d", c.Rounds, maxRounds)

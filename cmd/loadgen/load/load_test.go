@@ -56,6 +56,7 @@ func TestConfigRefusesNonsense(t *testing.T) {
 		"huge payload":      func(c *Config) { c.Payload = 5000 },
 		"no packet time":    func(c *Config) { c.PacketTime = 0 },
 		"unknown sizes":     func(c *Config) { c.Sizes = "big" },
+		"unknown phases":    func(c *Config) { c.Phases = "moon" },
 		"no duration":       func(c *Config) { c.Duration = 0 },
 		"too many rounds":   func(c *Config) { c.Rounds = 51 },
 		"floor of nothing":  func(c *Config) { c.Floor, c.PIDs, c.Speakers = true, []int{1}, 0 },

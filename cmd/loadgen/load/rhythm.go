@@ -1,8 +1,21 @@
 package load
 
 import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
+)
+
+// Phases of the speakers, for Config.
+const (
+	// PhasesUniform spreads the speakers evenly over the packet time.
+	PhasesUniform = "uniform"
+	// PhasesAligned lets all speakers send at the same instant.
+	PhasesAligned = "aligned"
+	// PhasesRandom gives each speaker a random phase, the same in every run.
+	PhasesRandom = "random"
 )
 
 // rhythm says when each speaker sends and how much. Two rhythms of one Config are
@@ -25,14 +38,20 @@ func newRhythm(cfg Config) *rhythm {
 		r.order = append(r.order, i)
 		r.sizes = append(r.sizes, newPattern(cfg, i))
 	}
+	slices.SortStableFunc(r.order, func(a, b int) int { return cmp.Compare(r.phases[a], r.phases[b]) })
 	return r
 }
 
 // phases returns the offset of each speaker within the packet time.
 func phases(cfg Config, speakers int) []time.Duration {
 	all := make([]time.Duration, speakers)
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // repeatable, not secret
 	for i := range all {
-		if !cfg.Aligned {
+		switch cfg.Phases {
+		case PhasesAligned:
+		case PhasesRandom:
+			all[i] = time.Duration(random.Int64N(int64(cfg.PacketTime)))
+		default:
 			all[i] = cfg.PacketTime * time.Duration(i) / time.Duration(speakers)
 		}
 	}

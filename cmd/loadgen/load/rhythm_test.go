@@ -34,9 +34,17 @@ func TestPhases(t *testing.T) {
 	if p := phases(cfg, 4); p[0] != 0 || p[3] != 15*time.Millisecond {
 		t.Fatalf("uniform phases %v", p)
 	}
-	cfg.Aligned = true
+	cfg.Phases = PhasesAligned
 	if p := phases(cfg, 4); slices.Max(p) != 0 {
 		t.Fatalf("aligned phases %v", p)
+	}
+	cfg.Phases = PhasesRandom
+	p := phases(cfg, 100)
+	if slices.Max(p) >= cfg.PacketTime || slices.Max(p)-slices.Min(p) < cfg.PacketTime/2 || slices.IsSorted(p) {
+		t.Fatalf("random phases %v", p)
+	}
+	if !slices.Equal(p, phases(cfg, 100)) {
+		t.Fatal("random phases are not those of the last run")
 	}
 }
 
@@ -52,7 +60,7 @@ func played(t *testing.T, r *rhythm, slots int) []beat {
 
 func TestRhythmIsTheSameForBothProcesses(t *testing.T) {
 	cfg := valid()
-	cfg.DTX, cfg.Sizes = true, SizesOpus
+	cfg.DTX, cfg.Sizes, cfg.Phases = true, SizesOpus, PhasesRandom
 	pacer, floor := newRhythm(cfg), newRhythm(cfg)
 	played(t, pacer, 50)
 	floor.skip(50)
