@@ -91,6 +91,9 @@ func (c *conductor) floorWindow(ctx context.Context, round *Round, overhead floa
 	if err != nil {
 		return err
 	}
+	// What the worker would do meanwhile on the same CPU is not the floor's.
+	c.engine.quiet.Store(true)
+	defer c.engine.quiet.Store(false)
 	_, start := c.pacer.next()
 	result, err := c.floor.window(floorWindow{Start: start, Overhead: int(math.Round(overhead))})
 	if err != nil {

@@ -5,12 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
+	"github.com/pion/rtcp"
 	"golang.org/x/sys/unix"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -43,6 +45,8 @@ type engine struct {
 	delivered, bytes, floorDelivered atomic.Uint64
 	// windows is the pacer's.
 	windows *windows
+	// quiet stops the receiver reports; the conductor sets it.
+	quiet atomic.Bool
 
 	// Owned by the engine's goroutine until it ended.
 	tallies         []tally // by round
@@ -51,6 +55,9 @@ type engine struct {
 	unauthenticated uint64
 	authenticated   uint64
 	rtcp            uint64
+	reports         RTCPCounts
+	rtcpHeader      rtcp.Header
+	random          *rand.Rand
 	arena           [receiveBatch][datagramSize]byte
 	control         [receiveBatch][64]byte
 	iovecs          [receiveBatch]unix.Iovec
@@ -79,7 +86,8 @@ func newEngine(cfg Config) (*engine, error) {
 	}
 	e := &engine{
 		epoll: epoll, dtls: pool, windows: newWindows(cfg), plain: make([]byte, 0, datagramSize),
-		table: make([]atomic.Pointer[transport], maxDescriptors),
+		random: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // repeatable, not secret
+		table:  make([]atomic.Pointer[transport], maxDescriptors),
 	}
 	for range cfg.rounds() {
 		t := tally{latency: newHistogram()}
@@ -154,20 +162,35 @@ func (e *engine) tell() {
 	e.floorDelivered.Store(sum.floorDelivered)
 }
 
-// checks sends the connectivity and consent checks that are due.
+// checks sends the connectivity and consent checks and the reports that are due.
 func (e *engine) checks(now time.Time) {
 	e.mu.Lock()
 	due := slices.Clone(e.transports)
 	e.mu.Unlock()
 	for _, t := range due {
-		if t.floor || now.Before(t.nextCheck) {
+		if t.floor {
 			continue
 		}
-		t.nextCheck = now.Add(firstCheckEvery)
-		if t.validated {
-			t.nextCheck = now.Add(consentEvery)
+		if !now.Before(t.nextCheck) {
+			t.nextCheck = now.Add(firstCheckEvery)
+			if t.validated {
+				t.nextCheck = now.Add(consentEvery)
+			}
+			t.check()
 		}
-		t.check()
+		if !now.Before(t.nextReport) {
+			e.reportDue(t, now)
+		}
+	}
+}
+
+// reportDue sends a hearer's receiver reports, unless it hears nothing yet or all
+// are quiet, and sets the time of the next.
+func (e *engine) reportDue(t *transport, now time.Time) {
+	first := t.nextReport.IsZero()
+	t.nextReport = now.Add(e.reportIn())
+	if !first && !e.quiet.Load() && len(*t.pairs.Load()) > 0 && t.connectedNow() {
+		e.report(t, now)
 	}
 }
 
@@ -223,7 +246,7 @@ func (e *engine) handle(t *transport, datagram []byte, at int64) {
 			t.handshake.Feed(datagram)
 		}
 	case datagram[1] >= 192 && datagram[1] <= 223: // RFC 5761 section 4
-		e.rtcp++
+		e.handleRTCP(t, datagram, at)
 	default:
 		e.count(t, datagram, at)
 	}
@@ -236,11 +259,13 @@ func (e *engine) count(t *transport, datagram []byte, at int64) {
 		e.unknown++
 		return
 	}
-	if (p.delivered+p.duplicate)%authenticateEvery == 0 && !e.authentic(t, datagram) {
+	if p.reception.received%authenticateEvery == 0 && !e.authentic(t, datagram) {
 		e.unauthenticated++
 		return
 	}
-	slot, ok := p.speaker.slot(binary.BigEndian.Uint32(datagram[4:]))
+	timestamp := binary.BigEndian.Uint32(datagram[4:])
+	p.reception.packet(binary.BigEndian.Uint16(datagram[2:]), timestamp, at)
+	slot, ok := p.speaker.slot(timestamp)
 	round, i, counted := e.windows.place(slot)
 	if !ok || !counted {
 		return // of the warm-up
@@ -270,12 +295,7 @@ func (e *engine) countFloor(datagram []byte, at int64) {
 
 // authentic checks the SRTP protection of one packet.
 func (e *engine) authentic(t *transport, datagram []byte) bool {
-	select {
-	case <-t.done:
-	default:
-		return false
-	}
-	if t.incoming == nil {
+	if !t.connectedNow() {
 		return false
 	}
 	_, err := t.incoming.DecryptRTP(e.plain[:0], datagram, &t.header)

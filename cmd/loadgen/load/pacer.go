@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pion/rtp"
@@ -21,11 +22,16 @@ type pacer struct {
 	// origin is when slot 0 began, by CLOCK_MONOTONIC in nanoseconds.
 	origin int64
 	// late counts how long after its time each packet was sent.
-	late   *histogram
-	header rtp.Header
-	plain  []byte
-	buffer []byte
+	late *histogram
+	// reports is how many sender reports were sent.
+	reports uint64
+	header  rtp.Header
+	plain   []byte
+	buffer  []byte
 }
+
+// slotsIn is how many packet times lie in d, at least one.
+func slotsIn(d, packetTime time.Duration) int64 { return max(1, int64(d/packetTime)) }
 
 // sent sums up what was sent in a window.
 type sent struct {
@@ -38,6 +44,10 @@ func newPacer(cfg Config, speakers []*speaker, windows *windows) (*pacer, error)
 	clock, err := newClock()
 	if err != nil {
 		return nil, fmt.Errorf("read clock: %w", err)
+	}
+	random := rand.New(rand.NewPCG(seed, 2)) //nolint:gosec // repeatable, not secret
+	for _, s := range speakers {
+		s.reportAt = random.Int64N(slotsIn(senderReportEvery, cfg.PacketTime))
 	}
 	return &pacer{
 		speakers: speakers, rhythm: newRhythm(cfg), windows: windows, clock: clock, origin: clock.now(),
@@ -71,6 +81,7 @@ func (p *pacer) window(ctx context.Context) (sent, error) {
 // send waits until a packet is due, protects it and sends it. A sum is given for
 // a counted packet.
 func (p *pacer) send(ctx context.Context, b beat, first int64, sum *sent) error {
+	slot := first + int64(b.slot)
 	late, err := p.clock.sleepUntil(ctx, b.due)
 	if err != nil {
 		return err
@@ -79,7 +90,7 @@ func (p *pacer) send(ctx context.Context, b beat, first int64, sum *sent) error 
 	s := p.speakers[b.speaker]
 	p.header = rtp.Header{
 		Version: 2, PayloadType: opusPayloadType, SSRC: s.ssrc, SequenceNumber: s.sequence,
-		Timestamp: s.firstTimestamp + uint32(first+int64(b.slot))*s.step,
+		Timestamp: s.firstTimestamp + uint32(slot)*s.step,
 	}
 	s.sequence++
 	n, err := p.header.MarshalTo(p.plain)
@@ -91,11 +102,18 @@ func (p *pacer) send(ctx context.Context, b beat, first int64, sum *sent) error 
 		return fmt.Errorf("protect packet: %w", err)
 	}
 	if sum != nil {
-		_, index, _ := p.windows.place(first + int64(b.slot))
+		_, index, _ := p.windows.place(slot)
 		s.sentAt[index].Store(time.Now().UnixNano())
 		sum.packets += uint64(s.hearers)
 		sum.payload += uint64(s.hearers) * uint64(b.size)
 	}
 	s.transport.write(p.buffer)
-	return nil
+	s.packets++
+	s.octets += uint32(b.size)
+	if slot < s.reportAt {
+		return nil
+	}
+	s.reportAt = slot + slotsIn(senderReportEvery, p.rhythm.packetTime)
+	p.reports++
+	return s.transport.sendRTCP(s.senderReport(time.Now().UnixNano(), p.header.Timestamp)...)
 }

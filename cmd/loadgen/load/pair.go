@@ -10,10 +10,16 @@ const rtpClock = 48000
 type speaker struct {
 	transport *transport
 	ssrc      uint32
+	// name is the user's, the CNAME of RTCP.
+	name string
 	// hearers is how many users hear the speaker.
 	hearers int
 	// sequence is the RTP sequence number of the next packet, owned by the pacer.
 	sequence uint16
+	// packets and octets were sent, reportAt is the slot in which the next sender
+	// report is due; owned by the pacer.
+	packets, octets uint32
+	reportAt        int64
 	// firstTimestamp is the RTP timestamp of slot 0. The timestamp passes the
 	// server unchanged, so it names the packet at the receiver.
 	firstTimestamp uint32
@@ -37,6 +43,7 @@ type pair struct {
 	seen      []uint64
 	delivered uint64
 	duplicate uint64
+	reception reception
 }
 
 func newPair(s *speaker) *pair {

@@ -25,6 +25,7 @@ type Report struct {
 	Malformed       uint64        `json:"malformed"`
 	Unknown         uint64        `json:"unknown"`
 	RTCP            uint64        `json:"rtcp"`
+	RTCPCounts      RTCPCounts    `json:"rtcpCounts"`
 	WriteErrors     uint64        `json:"writeErrors"`
 	LatencyP50      time.Duration `json:"latencyP50Ns"`
 	LatencyP99      time.Duration `json:"latencyP99Ns"`
@@ -106,6 +107,7 @@ func (r *run) fill(report *Report) {
 	}
 	report.Authenticated, report.Unauthenticated = e.authenticated, e.unauthenticated
 	report.Malformed, report.Unknown, report.RTCP = e.malformed, e.unknown, e.rtcp
+	report.RTCPCounts = e.reports
 	report.WriteErrors = e.writeErrors.Load()
 	for i := range r.rounds {
 		r.rounds[i].fill(e.tallies[i])
@@ -167,10 +169,13 @@ join           %s until everyone hears everyone
 delivered      %d of %d packets, %d twice
 authenticated  %d checked, %d refused
 strange        %d malformed, %d of unknown SSRC, %d write errors
+rtcp           got %d sender and %d receiver reports, %d NACKs, %d others, %d malformed; sent %d and %d reports
 latency        p50 %s, p99 %s, max %s (pacer late by at most %s)
 worker         %s CPU, %s per forwarded packet, %d KiB resident
 `, r.Users, r.Channels, r.Pairs, r.JoinTime.Round(time.Millisecond), r.Delivered, r.Expected, r.Duplicate,
 		r.Authenticated, r.Unauthenticated, r.Malformed, r.Unknown, r.WriteErrors,
+		r.RTCPCounts.SenderReports, r.RTCPCounts.ReceiverReports, r.RTCPCounts.NACKs, r.RTCPCounts.Other,
+		r.RTCPCounts.Malformed, r.RTCPCounts.SenderReportsSent, r.RTCPCounts.ReceiverReportsSent,
 		r.LatencyP50, r.LatencyP99, r.LatencyMax, r.PacerLate.Round(time.Microsecond),
 		r.WorkerCPU.Round(time.Millisecond), r.CPUPerForwarded, r.WorkerResident/1024)
 	if f := r.Floor; err == nil && f != nil {

@@ -55,7 +55,7 @@ func (r *run) makeUsers() {
 		for i := range r.cfg.Speakers + r.cfg.Listeners {
 			u := &user{run: r, channel: channel, name: fmt.Sprintf("%s-%d", channel, i), seen: map[string]bool{}}
 			if i < r.cfg.Speakers {
-				u.speaker = newSpeaker(r.cfg)
+				u.speaker = newSpeaker(r.cfg, u.name)
 				r.speakers[u.name] = u.speaker
 				if r.cfg.SpeakersListen {
 					u.hears = r.cfg.Speakers - 1
@@ -144,6 +144,7 @@ func (r *run) sendAll(ctx context.Context, report *Report) (err error) {
 	}
 	err = c.conduct(ctx)
 	r.rounds = c.rounds
+	r.engine.reports.SenderReportsSent = pacer.reports
 	report.PacerLate = pacer.late.highest
 	if err != nil {
 		return err

@@ -49,14 +49,16 @@ type transport struct {
 
 	// Written by the engine.
 	nextCheck time.Time
-	validated bool
-	handshake *handshake.Handshake
-	header    rtp.Header
+	// nextReport is when the next receiver report is due; zero: not known yet.
+	nextReport time.Time
+	validated  bool
+	handshake  *handshake.Handshake
+	header     rtp.Header
 
 	// done is closed once, with err and the contexts set before.
 	done     chan struct{}
 	err      error
-	outgoing *srtp.Context // used by the pacer after done
+	outgoing *srtp.Context // used after done by the pacer if a speaker's, else by the engine
 	incoming *srtp.Context // used by the engine after done
 
 	start handshakeStart
@@ -165,6 +167,16 @@ func contexts(r handshake.Result) (outgoing, incoming *srtp.Context, err error) 
 		return nil, nil, fmt.Errorf("incoming SRTP context: %w", err)
 	}
 	return outgoing, incoming, nil
+}
+
+// connectedNow says whether DTLS is connected and the contexts are set.
+func (t *transport) connectedNow() bool {
+	select {
+	case <-t.done:
+		return t.err == nil
+	default:
+		return false
+	}
 }
 
 // wait returns when DTLS is connected or failed.

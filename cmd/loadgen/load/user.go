@@ -225,8 +225,9 @@ func capabilities() map[string]any {
 	}
 }
 
-func newSpeaker(cfg Config) *speaker {
+func newSpeaker(cfg Config, name string) *speaker {
 	return &speaker{
+		name:           name,
 		ssrc:           rand.Uint32() | 1, //nolint:gosec // an SSRC is no secret (RFC 3550 section 8)
 		firstTimestamp: rand.Uint32(),     //nolint:gosec // as above
 		hearers:        cfg.hearers(),
