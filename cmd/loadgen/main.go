@@ -10,6 +10,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/pprof"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,6 +36,7 @@ func main() {
 func command() *cobra.Command {
 	var cfg load.Config
 	var asJSON bool
+	var profile string
 	cmd := &cobra.Command{
 		Use:           "loadgen",
 		Short:         "Load a voice backend with real ICE, DTLS and SRTP clients",
@@ -41,7 +44,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			report, err := load.Run(cmd.Context(), cfg)
+			report, err := profiled(profile, func() (load.Report, error) { return load.Run(cmd.Context(), cfg) })
 			if err != nil {
 				return err
 			}
@@ -52,6 +55,9 @@ func command() *cobra.Command {
 			}
 			if !report.Complete() {
 				err = errors.Join(err, fmt.Errorf("%d of %d packets arrived: %w", report.Delivered, report.Expected, errs.ErrUnavailable))
+			}
+			if len(report.Invalid) > 0 {
+				err = errors.Join(err, fmt.Errorf("the run is invalid: %s: %w", strings.Join(report.Invalid, "; "), errs.ErrExhausted))
 			}
 			return err
 		},
@@ -74,10 +80,29 @@ func command() *cobra.Command {
 	f.BoolVar(&cfg.Floor, "floor", false, "measure a bare sendmmsg loop in turns with the worker, on its CPU; needs one --pid")
 	f.DurationVar(&cfg.JoinTimeout, "join-timeout", time.Minute, "time until everyone must hear everyone")
 	f.IntVar(&cfg.JoinRate, "join-rate", 0, "users that begin to join in a second, 0: all at once")
+	f.IntVar(&cfg.CPU, "cpu", load.NoCPU, "the only CPU that the generator uses, -1: any")
+	f.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the generator to this file")
 	f.IntSliceVar(&cfg.PIDs, "pid", nil, "worker processes to measure")
 	f.StringVar(&cfg.Prefix, "prefix", fmt.Sprintf("load-%d", os.Getpid()), "start of channel and user names")
 	f.BoolVar(&asJSON, "json", false, "report as JSON")
 	return cmd
+}
+
+// profiled runs with a CPU profile in the file, if one is named.
+func profiled(file string, run func() (load.Report, error)) (report load.Report, err error) {
+	if file == "" {
+		return run()
+	}
+	f, err := os.Create(file) //nolint:gosec // the user names it
+	if err != nil {
+		return report, fmt.Errorf("create CPU profile: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if err := pprof.StartCPUProfile(f); err != nil {
+		return report, fmt.Errorf("start CPU profile: %w", err)
+	}
+	defer pprof.StopCPUProfile()
+	return run()
 }
 
 // floorChild is what loadgen starts itself as for --floor.

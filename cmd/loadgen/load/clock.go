@@ -39,16 +39,13 @@ func sleep(due int64) {
 		uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
 }
 
-// sleepUntil returns when CLOCK_MONOTONIC shows due or the context has ended. It
-// returns how late it was on entry, zero if it had to wait.
+// sleepUntil returns when CLOCK_MONOTONIC shows due or the context has ended, and
+// how late it is then.
 func (c clock) sleepUntil(ctx context.Context, due int64) (late time.Duration, err error) {
 	now := c.now()
-	if now >= due {
-		return time.Duration(now - due), ctx.Err()
-	}
 	for now < due && ctx.Err() == nil {
 		sleep(min(due, now+int64(longestSleep)))
 		now = c.now()
 	}
-	return 0, ctx.Err()
+	return time.Duration(now - due), ctx.Err()
 }

@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspeak/sfu/internal/errs"
 )
 
@@ -27,6 +29,7 @@ type conductor struct {
 	engine *engine
 	pacer  *pacer
 	floor  *floor // nil without --floor
+	thread int64
 	rounds []Round
 }
 
@@ -35,6 +38,8 @@ type conductor struct {
 func (c *conductor) conduct(ctx context.Context) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	defer raise(unix.SCHED_FIFO)()
+	c.thread = int64(unix.Gettid())
 	c.rounds = make([]Round, c.cfg.rounds())
 	if err := c.pacer.warmUp(ctx, c.cfg.warmupPackets()); err != nil {
 		return err
@@ -54,11 +59,37 @@ func (c *conductor) conduct(ctx context.Context) error {
 	return nil
 }
 
+// reading is what everyone has used until a moment.
+type reading struct {
+	at      int64
+	workers usage
+	own     ownUsage
+}
+
+func (c *conductor) read() (r reading, err error) {
+	r.at = c.pacer.clock.now()
+	if r.workers, err = readUsage(c.cfg.PIDs); err == nil {
+		r.own, err = readOwnUsage(c.engine.thread.Load(), c.thread)
+	}
+	return r, err
+}
+
+// measure books what was used between two readings.
+func (r *Round) measure(before, after reading) {
+	r.Elapsed = time.Duration(after.at - before.at)
+	share := func(d time.Duration) float64 { return float64(d) / float64(r.Elapsed) }
+	r.WorkerCPU = after.workers.cpu - before.workers.cpu
+	r.WorkerShare = share(r.WorkerCPU)
+	r.GeneratorCPU = after.own.all - before.own.all
+	r.EngineShare = share(after.own.engine - before.own.engine)
+	r.PacerShare = share(after.own.pacer - before.own.pacer)
+}
+
 // workerWindow measures the workers. It returns how many bytes longer than its
 // payload a packet arrived, NaN when none did.
 func (c *conductor) workerWindow(ctx context.Context, round *Round) (overhead float64, err error) {
 	delivered, bytes := c.engine.delivered.Load(), c.engine.bytes.Load()
-	before, err := readUsage(c.cfg.PIDs)
+	before, err := c.read()
 	if err != nil {
 		return 0, err
 	}
@@ -70,12 +101,12 @@ func (c *conductor) workerWindow(ctx context.Context, round *Round) (overhead fl
 	if err != nil {
 		return 0, err
 	}
-	after, err := readUsage(c.cfg.PIDs)
+	after, err := c.read()
 	if err != nil {
 		return 0, err
 	}
 	round.Expected = sent.packets
-	round.WorkerCPU = after.cpu - before.cpu
+	round.measure(before, after)
 	delivered, bytes = c.engine.delivered.Load()-delivered, c.engine.bytes.Load()-bytes
 	return float64(bytes)/float64(delivered) - float64(sent.payload)/float64(sent.packets), nil
 }

@@ -13,6 +13,15 @@ import (
 // maxRounds bounds the histograms, of which each round has its own.
 const maxRounds = 50
 
+// maxCPUs is the size of the kernel's CPU mask.
+const maxCPUs = 1024
+
+// maxBooked bounds the memory that says which packets came, a bit for each.
+const maxBooked = 1 << 34
+
+// NoCPU is the value of Config.CPU that pins to no CPU.
+const NoCPU = -1
+
 // Config says what load is made. The zero value is not valid.
 type Config struct {
 	// URL is the signaling URL without a query, for example ws://localhost:8425/socket.
@@ -50,38 +59,63 @@ type Config struct {
 	JoinTimeout time.Duration
 	// JoinRate bounds how many users begin to join in a second; 0 is no bound.
 	JoinRate int
+	// CPU is the only CPU that the generator uses, NoCPU: any.
+	CPU int
 	// PIDs are the worker processes whose CPU time is measured.
 	PIDs []int
 	// Prefix begins the names of channels and users, so that two runs do not meet.
 	Prefix string
 }
 
+// faults collects what is wrong with a configuration.
+type faults []error
+
+func (f *faults) add(bad bool, format string, args ...any) {
+	if bad {
+		*f = append(*f, fmt.Errorf(format+": %w", append(args, errs.ErrInvalid)...))
+	}
+}
+
+// oneOf says whether the value is empty or one of the names.
+func (f *faults) oneOf(field, value string, names ...string) {
+	f.add(value != "" && !slices.Contains(names, value), "%s %q, want one of %q", field, value, names)
+}
+
 // Validate reports all faults of the configuration together.
 func (c Config) Validate() error {
-	var faults []error
-	fault := func(bad bool, format string, args ...any) {
-		if bad {
-			faults = append(faults, fmt.Errorf(format+": %w", append(args, errs.ErrInvalid)...))
-		}
-	}
+	var f faults
 	u, err := url.Parse(c.URL)
-	fault(err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "", "url %q, want ws://host:port/path", c.URL)
-	fault(c.Channels < 1 || c.Channels > 10_000, "channels %d, want 1 to 10000", c.Channels)
-	fault(c.Speakers < 0 || c.Listeners < 0, "speakers %d and listeners %d must not be negative", c.Speakers, c.Listeners)
-	fault(c.Users() < 1 || c.Users() > 20_000, "%d users, want 1 to 20000", c.Users())
-	fault(c.Payload < 1 || c.Payload > 1100, "payload %d bytes, want 1 to 1100", c.Payload)
-	fault(!slices.Contains([]string{"", SizesConstant, SizesOpus}, c.Sizes), "sizes %q, want %s or %s", c.Sizes, SizesConstant, SizesOpus)
-	fault(!slices.Contains([]string{"", PhasesUniform, PhasesAligned, PhasesRandom}, c.Phases),
-		"phases %q, want %s, %s or %s", c.Phases, PhasesUniform, PhasesAligned, PhasesRandom)
-	fault(c.PacketTime < 2500*time.Microsecond || c.PacketTime > 120*time.Millisecond, "packet time %s, want 2.5ms to 120ms", c.PacketTime)
-	fault(c.Duration <= 0 || c.Duration > time.Hour, "duration %s, want up to an hour", c.Duration)
-	fault(c.Rounds < 0 || c.Rounds > maxRounds, "rounds %d, want 1 to %d", c.Rounds, maxRounds)
-	fault(c.Floor && len(c.PIDs) != 1, "%d pids, the floor needs exactly one", len(c.PIDs))
-	fault(c.Floor && c.Pairs() == 0, "the floor needs a speaker who is heard")
-	fault(c.Warmup < 0 || c.Warmup > time.Hour, "warm-up %s, want up to an hour", c.Warmup)
-	fault(c.JoinTimeout <= 0, "join timeout %s must be positive", c.JoinTimeout)
-	fault(c.JoinRate < 0, "join rate %d must not be negative", c.JoinRate)
-	return errors.Join(faults...)
+	f.add(err != nil || (u.Scheme != "ws" && u.Scheme != "wss") || u.Host == "", "url %q, want ws://host:port/path", c.URL)
+	f.add(c.JoinTimeout <= 0, "join timeout %s must be positive", c.JoinTimeout)
+	f.add(c.JoinRate < 0, "join rate %d must not be negative", c.JoinRate)
+	f.add(c.CPU < NoCPU || c.CPU >= maxCPUs, "cpu %d, want 0 to %d", c.CPU, maxCPUs-1)
+	c.validateLoad(&f)
+	c.validateWindows(&f)
+	return errors.Join(f...)
+}
+
+// validateLoad looks at who sends what.
+func (c Config) validateLoad(f *faults) {
+	f.add(c.Channels < 1 || c.Channels > 10_000, "channels %d, want 1 to 10000", c.Channels)
+	f.add(c.Speakers < 0 || c.Listeners < 0, "speakers %d and listeners %d must not be negative", c.Speakers, c.Listeners)
+	f.add(c.Users() < 1 || c.Users() > 20_000, "%d users, want 1 to 20000", c.Users())
+	f.add(c.Payload < 1 || c.Payload > 1100, "payload %d bytes, want 1 to 1100", c.Payload)
+	f.oneOf("sizes", c.Sizes, SizesConstant, SizesOpus)
+	f.oneOf("phases", c.Phases, PhasesUniform, PhasesAligned, PhasesRandom)
+}
+
+// validateWindows looks at when it is measured, and what that needs.
+func (c Config) validateWindows(f *faults) {
+	f.add(c.Duration <= 0 || c.Duration > time.Hour, "duration %s, want up to an hour", c.Duration)
+	f.add(c.Warmup < 0 || c.Warmup > time.Hour, "warm-up %s, want up to an hour", c.Warmup)
+	f.add(c.Rounds < 0 || c.Rounds > maxRounds, "rounds %d, want 1 to %d", c.Rounds, maxRounds)
+	f.add(c.Floor && len(c.PIDs) != 1, "%d pids, the floor needs exactly one", len(c.PIDs))
+	f.add(c.Floor && c.Pairs() == 0, "the floor needs a speaker who is heard")
+	if c.PacketTime < 2500*time.Microsecond || c.PacketTime > 120*time.Millisecond {
+		f.add(true, "packet time %s, want 2.5ms to 120ms", c.PacketTime)
+		return
+	}
+	f.add(uint64(c.Pairs())*uint64(c.packets()) > maxBooked, "%d pairs of %d packets each are too many to book", c.Pairs(), c.packets())
 }
 
 // Users is the number of users in all channels.

@@ -2,13 +2,13 @@ package load
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
+	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 	"unsafe"
 
@@ -21,11 +21,18 @@ import (
 
 const (
 	maxDescriptors = 1 << 16
-	receiveBatch   = 16
+	receiveBatch   = 32
+	eventBatch     = 1024
 	datagramSize   = 1600
 	// authenticateEvery is how many packets of a transport pass between two whose
 	// SRTP protection is checked in full; the others are counted by their header.
 	authenticateEvery = 64
+	// checkEvery is how often the engine looks for checks and reports that are due.
+	checkEvery = 20 * time.Millisecond
+	// napTime is how long the engine sleeps after reading what there was. Packets
+	// meanwhile cost no wake-up, which on one machine the sender would pay for;
+	// their arrival times are the kernel's.
+	napTime = 500 * time.Microsecond
 )
 
 // engine receives for all transports on one goroutine and drives their checks.
@@ -37,8 +44,8 @@ type engine struct {
 	// table maps a descriptor to its transport.
 	table []atomic.Pointer[transport]
 
-	mu         sync.Mutex
-	transports []*transport // guarded by mu
+	mu    sync.Mutex
+	fresh []*transport // added and not served yet; guarded by mu
 
 	writeErrors atomic.Uint64
 	// The engine's counts, told after each turn of its loop.
@@ -48,7 +55,14 @@ type engine struct {
 	// quiet stops the receiver reports; the conductor sets it.
 	quiet atomic.Bool
 
+	// thread is the id of the engine's thread; 0: it does not run yet.
+	thread atomic.Int64
+
 	// Owned by the engine's goroutine until it ended.
+	clock           clock
+	served          []served
+	events          [eventBatch]unix.EpollEvent
+	kernelDrops     uint64  // told by close
 	tallies         []tally // by round
 	malformed       uint64
 	unknown         uint64
@@ -76,6 +90,10 @@ func newEngine(cfg Config) (*engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create epoll: %w", err)
 	}
+	clock, err := newClock()
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read clock: %w", err), unix.Close(epoll))
+	}
 	certificate, prints, err := handshake.NewCertificate()
 	if err != nil {
 		return nil, errors.Join(err, unix.Close(epoll))
@@ -85,7 +103,7 @@ func newEngine(cfg Config) (*engine, error) {
 		return nil, errors.Join(err, unix.Close(epoll))
 	}
 	e := &engine{
-		epoll: epoll, dtls: pool, windows: newWindows(cfg), plain: make([]byte, 0, datagramSize),
+		epoll: epoll, dtls: pool, clock: clock, windows: newWindows(cfg), plain: make([]byte, 0, datagramSize),
 		random: rand.New(rand.NewPCG(seed, 1)), //nolint:gosec // repeatable, not secret
 		table:  make([]atomic.Pointer[transport], maxDescriptors),
 	}
@@ -104,6 +122,8 @@ func newEngine(cfg Config) (*engine, error) {
 		e.headers[i].header.Iov = &e.iovecs[i]
 		e.headers[i].header.Iovlen = 1
 		e.headers[i].header.Control = &e.control[i][0]
+		e.headers[i].header.SetControllen(len(e.control[i]))
+		e.iovecs[i].SetLen(datagramSize)
 	}
 	return e, nil
 }
@@ -115,38 +135,60 @@ func (e *engine) add(t *transport) error {
 		return fmt.Errorf("descriptor %d: %w", t.fd, errs.ErrExhausted)
 	}
 	e.table[t.fd].Store(t)
-	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(t.fd)}
+	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLET, Fd: int32(t.fd)}
 	if err := unix.EpollCtl(e.epoll, unix.EPOLL_CTL_ADD, t.fd, &event); err != nil {
 		e.table[t.fd].Store(nil)
 		return fmt.Errorf("watch descriptor %d: %w", t.fd, err)
 	}
 	e.mu.Lock()
-	e.transports = append(e.transports, t)
+	e.fresh = append(e.fresh, t)
 	e.mu.Unlock()
 	return nil
 }
 
-// run receives until the context ends, then closes every socket.
+// run receives until the context ends, then closes every socket. It locks its
+// goroutine to a thread, whose id is e.thread from then on.
 func (e *engine) run(ctx context.Context) error {
-	events := make([]unix.EpollEvent, 256)
-	next := time.Now()
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer raise(unix.SCHED_NORMAL)()
+	e.thread.Store(int64(unix.Gettid()))
+	var next int64
 	for ctx.Err() == nil {
-		n, err := unix.EpollWait(e.epoll, events, 20)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for packets: %w", err)
+		n, err := e.wait()
+		if err != nil {
+			return errors.Join(err, e.close())
 		}
-		for i := range max(n, 0) {
-			if t := e.table[events[i].Fd].Load(); t != nil {
+		for i := range n {
+			if t := e.table[e.events[i].Fd].Load(); t != nil {
 				e.receive(t)
 			}
 		}
 		e.tell()
-		if now := time.Now(); now.After(next) {
+		now := e.clock.now()
+		if now >= next {
 			e.checks(now)
-			next = now.Add(20 * time.Millisecond)
+			next = now + int64(checkEvery)
+		}
+		if n > 0 && n < len(e.events) {
+			sleep(now + int64(napTime))
 		}
 	}
 	return e.close()
+}
+
+// wait returns how many sockets have become readable, none after checkEvery. It
+// is a raw system call, see sleep.
+func (e *engine) wait() (int, error) {
+	n, _, errno := syscall.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(e.epoll), uintptr(unsafe.Pointer(&e.events[0])),
+		uintptr(len(e.events)), uintptr(checkEvery.Milliseconds()), 0, 0)
+	if errno == 0 {
+		return int(n), nil
+	}
+	if errno == unix.EINTR {
+		return 0, nil
+	}
+	return 0, fmt.Errorf("wait for packets: %w", errno)
 }
 
 // tell publishes the counts.
@@ -162,145 +204,73 @@ func (e *engine) tell() {
 	e.floorDelivered.Store(sum.floorDelivered)
 }
 
-// checks sends the connectivity and consent checks and the reports that are due.
-func (e *engine) checks(now time.Time) {
+// served is a transport with the times of what it must send, by CLOCK_MONOTONIC.
+type served struct {
+	transport         *transport
+	check, nextReport int64
+}
+
+// welcome takes over the transports that were added.
+func (e *engine) welcome(now int64) {
 	e.mu.Lock()
-	due := slices.Clone(e.transports)
-	e.mu.Unlock()
-	for _, t := range due {
-		if t.floor {
-			continue
+	defer e.mu.Unlock()
+	for _, t := range e.fresh {
+		e.served = append(e.served, served{transport: t, nextReport: now + e.reportIn()})
+	}
+	e.fresh = e.fresh[:0]
+}
+
+// checks sends the connectivity and consent checks and the reports that are due.
+func (e *engine) checks(now int64) {
+	e.welcome(now)
+	for i := range e.served {
+		s := &e.served[i]
+		if now >= s.check {
+			s.check = now + int64(s.transport.checkDue())
 		}
-		if !now.Before(t.nextCheck) {
-			t.nextCheck = now.Add(firstCheckEvery)
-			if t.validated {
-				t.nextCheck = now.Add(consentEvery)
-			}
-			t.check()
-		}
-		if !now.Before(t.nextReport) {
-			e.reportDue(t, now)
+		if now >= s.nextReport {
+			e.reportDue(s.transport)
+			s.nextReport = now + e.reportIn()
 		}
 	}
+}
+
+// checkDue sends a check and returns the time until the next.
+func (t *transport) checkDue() time.Duration {
+	switch {
+	case t.floor:
+		return time.Hour
+	case t.validated:
+		t.check()
+		return consentEvery
+	}
+	t.check()
+	return firstCheckEvery
 }
 
 // reportDue sends a hearer's receiver reports, unless it hears nothing yet or all
-// are quiet, and sets the time of the next.
-func (e *engine) reportDue(t *transport, now time.Time) {
-	first := t.nextReport.IsZero()
-	t.nextReport = now.Add(e.reportIn())
-	if !first && !e.quiet.Load() && len(*t.pairs.Load()) > 0 && t.connectedNow() {
-		e.report(t, now)
+// are quiet.
+func (e *engine) reportDue(t *transport) {
+	if !t.floor && !e.quiet.Load() && len(*t.pairs.Load()) > 0 && t.connectedNow() {
+		e.report(t, time.Now())
 	}
 }
 
+// close ends the handshakes and closes the sockets. What adds transports must
+// have ended.
 func (e *engine) close() error {
-	for _, t := range e.transports {
-		if t.handshake != nil {
-			t.handshake.Close()
+	e.welcome(0)
+	var faults []error
+	for _, s := range e.served {
+		if s.transport.handshake != nil {
+			s.transport.handshake.Close()
 		}
 	}
 	e.dtls.Close()
-	var faults []error
-	for _, t := range e.transports {
-		faults = append(faults, unix.Close(t.fd))
+	for _, s := range e.served {
+		drops, err := socketDrops(s.transport.fd)
+		e.kernelDrops += drops
+		faults = append(faults, err, unix.Close(s.transport.fd))
 	}
 	return errors.Join(append(faults, unix.Close(e.epoll))...)
-}
-
-// receive reads one batch of a transport's socket.
-func (e *engine) receive(t *transport) {
-	for i := range e.headers {
-		e.iovecs[i].SetLen(datagramSize)
-		e.headers[i].header.SetControllen(len(e.control[i]))
-	}
-	n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(t.fd), uintptr(unsafe.Pointer(&e.headers[0])), receiveBatch, unix.MSG_DONTWAIT, 0, 0)
-	if errno != 0 {
-		return // nothing there, or an ICMP error of the peer's end: the counts show it
-	}
-	for i := range int(n) {
-		e.handle(t, e.arena[i][:e.headers[i].length], arrival(e.control[i][:e.headers[i].header.Controllen]))
-	}
-}
-
-// arrival reads the kernel's SO_TIMESTAMPNS control message, in Unix nanoseconds.
-func arrival(control []byte) int64 {
-	if len(control) < unix.CmsgLen(16) {
-		return time.Now().UnixNano()
-	}
-	data := control[unix.CmsgLen(0):]
-	return int64(binary.NativeEndian.Uint64(data))*int64(time.Second) + int64(binary.NativeEndian.Uint64(data[8:]))
-}
-
-// handle sorts one datagram by its first byte (RFC 7983 section 7).
-func (e *engine) handle(t *transport, datagram []byte, at int64) {
-	switch {
-	case t.floor:
-		e.countFloor(datagram, at)
-	case len(datagram) < 12:
-		e.malformed++
-	case datagram[0] < 4:
-		t.answered(datagram)
-	case datagram[0] >= 20 && datagram[0] < 64:
-		if t.handshake != nil {
-			t.handshake.Feed(datagram)
-		}
-	case datagram[1] >= 192 && datagram[1] <= 223: // RFC 5761 section 4
-		e.handleRTCP(t, datagram, at)
-	default:
-		e.count(t, datagram, at)
-	}
-}
-
-// count books one RTP packet by its clear header.
-func (e *engine) count(t *transport, datagram []byte, at int64) {
-	p := (*t.pairs.Load())[binary.BigEndian.Uint32(datagram[8:])]
-	if p == nil {
-		e.unknown++
-		return
-	}
-	if p.reception.received%authenticateEvery == 0 && !e.authentic(t, datagram) {
-		e.unauthenticated++
-		return
-	}
-	timestamp := binary.BigEndian.Uint32(datagram[4:])
-	p.reception.packet(binary.BigEndian.Uint16(datagram[2:]), timestamp, at)
-	slot, ok := p.speaker.slot(timestamp)
-	round, i, counted := e.windows.place(slot)
-	if !ok || !counted {
-		return // of the warm-up
-	}
-	if !p.mark(i) {
-		p.duplicate++
-		return
-	}
-	p.delivered++
-	tally := &e.tallies[round]
-	tally.delivered++
-	tally.bytes += uint64(len(datagram))
-	tally.latency.add(time.Duration(at - p.speaker.sentAt[i].Load()))
-}
-
-// countFloor books one packet of the bare sending loop.
-func (e *engine) countFloor(datagram []byte, at int64) {
-	round := e.windows.round()
-	if round < 0 || len(datagram) < floorMinimum {
-		e.malformed++
-		return
-	}
-	tally := &e.tallies[round]
-	tally.floorDelivered++
-	tally.floorLatency.add(time.Duration(at - int64(binary.NativeEndian.Uint64(datagram))))
-}
-
-// authentic checks the SRTP protection of one packet.
-func (e *engine) authentic(t *transport, datagram []byte) bool {
-	if !t.connectedNow() {
-		return false
-	}
-	_, err := t.incoming.DecryptRTP(e.plain[:0], datagram, &t.header)
-	if err == nil {
-		e.authenticated++
-	}
-	return err == nil
 }

@@ -4,12 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"os"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 
 	"github.com/dspeak/sfu/internal/errs"
 )
@@ -29,7 +33,7 @@ func TestMain(m *testing.M) {
 func valid() Config {
 	return Config{
 		URL: "ws://localhost:8425/socket", Channels: 2, Speakers: 3, Listeners: 4, Payload: 120,
-		PacketTime: 20 * time.Millisecond, Duration: time.Second, JoinTimeout: time.Second, Prefix: "t",
+		PacketTime: 20 * time.Millisecond, Duration: time.Second, JoinTimeout: time.Second, Prefix: "t", CPU: NoCPU,
 	}
 }
 
@@ -57,6 +61,8 @@ func TestConfigRefusesNonsense(t *testing.T) {
 		"no packet time":    func(c *Config) { c.PacketTime = 0 },
 		"unknown sizes":     func(c *Config) { c.Sizes = "big" },
 		"unknown phases":    func(c *Config) { c.Phases = "moon" },
+		"unknown CPU":       func(c *Config) { c.CPU = 4096 },
+		"endless books":     func(c *Config) { c.Speakers, c.Listeners, c.Duration = 3000, 3000, time.Hour },
 		"no duration":       func(c *Config) { c.Duration = 0 },
 		"too many rounds":   func(c *Config) { c.Rounds = 51 },
 		"floor of nothing":  func(c *Config) { c.Floor, c.PIDs, c.Speakers = true, []int{1}, 0 },
@@ -120,5 +126,95 @@ func TestReadUsageOfThisProcess(t *testing.T) {
 	}
 	if _, err := readUsage([]int{-1}); err == nil {
 		t.Fatal("no error for a process that does not exist")
+	}
+}
+
+func TestReadOwnUsage(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	thread := int64(unix.Gettid())
+	u, err := readOwnUsage(thread, thread)
+	if err != nil || u.all < u.engine || u.engine <= 0 || u.pacer < u.engine {
+		t.Fatalf("usage %+v, %v", u, err)
+	}
+	if _, err := readOwnUsage(0, thread); err == nil {
+		t.Fatal("no error for a thread that does not exist")
+	}
+}
+
+func TestKernelDropsAreTold(t *testing.T) {
+	to, err := openUDP(netip.MustParseAddrPort("127.0.0.1:0"), unix.SOCK_NONBLOCK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(to) }()
+	if err := unix.SetsockoptInt(to, unix.SOL_SOCKET, unix.SO_RCVBUF, 4096); err != nil {
+		t.Fatal(err)
+	}
+	address, err := localAddress(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := dialUDP(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(from) }()
+	if drops, err := socketDrops(to); err != nil || drops != 0 {
+		t.Fatalf("%d drops of a new socket, %v", drops, err)
+	}
+	for range 200 {
+		if _, err := unix.Write(from, make([]byte, 200)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held := 0
+	for {
+		if _, err := unix.Read(to, make([]byte, 300)); err != nil {
+			break
+		}
+		held++
+	}
+	drops, err := socketDrops(to)
+	if err != nil || drops == 0 || drops+uint64(held) != 200 {
+		t.Fatalf("%d drops and %d datagrams of 200, %v", drops, held, err)
+	}
+}
+
+func TestReportIsInvalidWhenTheGeneratorFailed(t *testing.T) {
+	for name, r := range map[string]Report{
+		"drops":        {KernelDrops: 1},
+		"write errors": {WriteErrors: 1},
+		"late":         {PacerLateP99: 11 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.judge(20 * time.Millisecond)
+			if len(r.Invalid) != 1 {
+				t.Fatalf("reasons %q", r.Invalid)
+			}
+		})
+	}
+	good := Report{PacerLate: time.Hour}
+	if good.judge(20 * time.Millisecond); len(good.Invalid) != 0 {
+		t.Fatalf("reasons %q", good.Invalid)
+	}
+}
+
+func TestMediansOfRounds(t *testing.T) {
+	var r Report
+	r.sum([]Round{
+		{Expected: 10, Delivered: 10, LatencyP50: 3, LatencyMax: 9, WorkerCPU: 100, CPUPerForwarded: 10, Ratio: 2, FloorExpected: 10},
+		{Expected: 10, Delivered: 9, LatencyP50: 1, LatencyMax: 20, WorkerCPU: 300, CPUPerForwarded: 30, Ratio: 4, FloorExpected: 10},
+		{Expected: 10, Delivered: 10, LatencyP50: 2, LatencyMax: 5, WorkerCPU: 200, CPUPerForwarded: 20, Ratio: 3, FloorExpected: 10},
+	})
+	if r.Expected != 30 || r.Delivered != 29 || r.Complete() || r.WorkerCPU != 600 {
+		t.Errorf("sums: %+v", r)
+	}
+	if r.LatencyP50 != 2 || r.LatencyMax != 20 || r.CPUPerForwarded != 20 || r.Floor.Ratio != 3 {
+		t.Errorf("medians: %+v, floor %+v", r, r.Floor)
+	}
+	var text strings.Builder
+	if err := r.WriteText(&text); err != nil || strings.Count(text.String(), "\nround ") != 3 {
+		t.Errorf("text %s, %v", text.String(), err)
 	}
 }

@@ -2,10 +2,13 @@ package load
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -19,21 +22,27 @@ func cpuTime(pid int) (time.Duration, error) {
 	}
 	var sum time.Duration
 	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(tasks, e.Name(), "schedstat")) //nolint:gosec // a path below /proc
-		if err != nil {
-			continue // the thread ended meanwhile
+		ran, err := ranTime(filepath.Join(tasks, e.Name()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ESRCH) { // the thread has ended
+			return 0, err
 		}
-		fields := bytes.Fields(b)
-		if len(fields) == 0 {
-			continue
-		}
-		ns, err := strconv.ParseInt(string(fields[0]), 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("parse schedstat of process %d: %w", pid, err)
-		}
-		sum += time.Duration(ns)
+		sum += ran
 	}
 	return sum, nil
+}
+
+// ranTime returns the CPU time that a thread has used, by its directory below /proc.
+func ranTime(task string) (time.Duration, error) {
+	b, err := os.ReadFile(filepath.Join(task, "schedstat")) //nolint:gosec // a path below /proc
+	if err != nil {
+		return 0, fmt.Errorf("read thread: %w", err)
+	}
+	first, _, _ := bytes.Cut(b, []byte(" "))
+	ns, err := strconv.ParseInt(string(first), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("parse schedstat of %s: %w", task, err)
+	}
+	return time.Duration(ns), nil
 }
 
 // residentBytes returns the resident set size of the process.
@@ -74,4 +83,20 @@ func readUsage(pids []int) (usage, error) {
 		u.resident += rss
 	}
 	return u, nil
+}
+
+// ownUsage is the CPU time of this process and of its two threads that matter.
+type ownUsage struct{ all, engine, pacer time.Duration }
+
+func readOwnUsage(engine, pacer int64) (ownUsage, error) {
+	all, err := cpuTime(os.Getpid())
+	if err != nil {
+		return ownUsage{}, err
+	}
+	u := ownUsage{all: all}
+	if u.engine, err = ranTime(fmt.Sprintf("/proc/self/task/%d", engine)); err != nil {
+		return ownUsage{}, err
+	}
+	u.pacer, err = ranTime(fmt.Sprintf("/proc/self/task/%d", pacer))
+	return u, err
 }

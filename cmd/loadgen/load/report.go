@@ -3,7 +3,6 @@ package load
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 )
@@ -30,12 +29,26 @@ type Report struct {
 	LatencyP50      time.Duration `json:"latencyP50Ns"`
 	LatencyP99      time.Duration `json:"latencyP99Ns"`
 	LatencyMax      time.Duration `json:"latencyMaxNs"`
-	// PacerLate is the longest that a packet was sent after its time.
-	PacerLate time.Duration `json:"pacerLateNs"`
+	// PacerLate is the longest that a packet was sent after its time, PacerLateP99
+	// the 99th percentile.
+	PacerLate    time.Duration `json:"pacerLateNs"`
+	PacerLateP99 time.Duration `json:"pacerLateP99Ns"`
 	// WorkerCPU is the CPU time of the measured processes in the counted time.
 	WorkerCPU       time.Duration `json:"workerCpuNs"`
 	WorkerResident  uint64        `json:"workerResidentBytes"`
 	CPUPerForwarded time.Duration `json:"cpuPerForwardedNs"`
+	// WorkerShare is how much of the counted time the measured processes ran; 1 is a
+	// whole CPU. EngineShare and PacerShare are those of the generator's threads
+	// that receive and send.
+	WorkerShare  float64       `json:"workerCpuShare"`
+	GeneratorCPU time.Duration `json:"generatorCpuNs"`
+	EngineShare  float64       `json:"engineCpuShare"`
+	PacerShare   float64       `json:"pacerCpuShare"`
+	// KernelDrops counts the datagrams that the kernel dropped because the
+	// generator read too slowly.
+	KernelDrops uint64 `json:"kernelDrops"`
+	// Invalid tells why the figures are not the server's; empty if they are.
+	Invalid []string `json:"invalid,omitempty"`
 	// Floor is what the same packets cost a bare sending loop; nil without it.
 	Floor *FloorReport `json:"floor,omitempty"`
 	// Rounds are the windows one by one.
@@ -64,6 +77,12 @@ type Round struct {
 	LatencyMax      time.Duration `json:"latencyMaxNs"`
 	WorkerCPU       time.Duration `json:"workerCpuNs"`
 	CPUPerForwarded time.Duration `json:"cpuPerForwardedNs"`
+	// Elapsed is the window's time until its last packet was there.
+	Elapsed      time.Duration `json:"elapsedNs"`
+	WorkerShare  float64       `json:"workerCpuShare"`
+	GeneratorCPU time.Duration `json:"generatorCpuNs"`
+	EngineShare  float64       `json:"engineCpuShare"`
+	PacerShare   float64       `json:"pacerCpuShare"`
 
 	FloorExpected     uint64        `json:"floorExpected,omitempty"`
 	FloorDelivered    uint64        `json:"floorDelivered,omitempty"`
@@ -108,11 +127,25 @@ func (r *run) fill(report *Report) {
 	report.Authenticated, report.Unauthenticated = e.authenticated, e.unauthenticated
 	report.Malformed, report.Unknown, report.RTCP = e.malformed, e.unknown, e.rtcp
 	report.RTCPCounts = e.reports
-	report.WriteErrors = e.writeErrors.Load()
+	report.WriteErrors, report.KernelDrops = e.writeErrors.Load(), e.kernelDrops
 	for i := range r.rounds {
 		r.rounds[i].fill(e.tallies[i])
 	}
 	report.sum(r.rounds)
+	report.judge(r.cfg.PacketTime)
+}
+
+// judge says whether the generator did its part.
+func (r *Report) judge(packetTime time.Duration) {
+	if r.KernelDrops > 0 {
+		r.Invalid = append(r.Invalid, fmt.Sprintf("the generator received too slowly: the kernel dropped %d packets", r.KernelDrops))
+	}
+	if r.WriteErrors > 0 {
+		r.Invalid = append(r.Invalid, fmt.Sprintf("the generator failed to send %d packets", r.WriteErrors))
+	}
+	if r.PacerLateP99 > packetTime/2 {
+		r.Invalid = append(r.Invalid, fmt.Sprintf("the generator sent too late: one packet in a hundred by %s or more", r.PacerLateP99))
+	}
 }
 
 // fill adds what arrived in the round.
@@ -139,6 +172,7 @@ func (r *Report) sum(rounds []Round) {
 		r.Expected += round.Expected
 		r.Delivered += round.Delivered
 		r.WorkerCPU += round.WorkerCPU
+		r.GeneratorCPU += round.GeneratorCPU
 		r.LatencyMax = max(r.LatencyMax, round.LatencyMax)
 		floor.Expected += round.FloorExpected
 		floor.Delivered += round.FloorDelivered
@@ -147,6 +181,9 @@ func (r *Report) sum(rounds []Round) {
 	r.LatencyP50 = median(rounds, func(r Round) time.Duration { return r.LatencyP50 })
 	r.LatencyP99 = median(rounds, func(r Round) time.Duration { return r.LatencyP99 })
 	r.CPUPerForwarded = median(rounds, func(r Round) time.Duration { return r.CPUPerForwarded })
+	r.WorkerShare = median(rounds, func(r Round) float64 { return r.WorkerShare })
+	r.EngineShare = median(rounds, func(r Round) float64 { return r.EngineShare })
+	r.PacerShare = median(rounds, func(r Round) float64 { return r.PacerShare })
 	if floor.Expected == 0 {
 		return
 	}
@@ -160,51 +197,4 @@ func (r *Report) sum(rounds []Round) {
 // Complete says whether every packet arrived once and authentic.
 func (r Report) Complete() bool {
 	return r.Delivered == r.Expected && r.Duplicate == 0 && r.Unauthenticated == 0
-}
-
-// WriteText writes the report for a person.
-func (r Report) WriteText(w io.Writer) error {
-	_, err := fmt.Fprintf(w, `users          %d in %d channels, %d speaker-listener pairs
-join           %s until everyone hears everyone
-delivered      %d of %d packets, %d twice
-authenticated  %d checked, %d refused
-strange        %d malformed, %d of unknown SSRC, %d write errors
-rtcp           got %d sender and %d receiver reports, %d NACKs, %d others, %d malformed; sent %d and %d reports
-latency        p50 %s, p99 %s, max %s (pacer late by at most %s)
-worker         %s CPU, %s per forwarded packet, %d KiB resident
-`, r.Users, r.Channels, r.Pairs, r.JoinTime.Round(time.Millisecond), r.Delivered, r.Expected, r.Duplicate,
-		r.Authenticated, r.Unauthenticated, r.Malformed, r.Unknown, r.WriteErrors,
-		r.RTCPCounts.SenderReports, r.RTCPCounts.ReceiverReports, r.RTCPCounts.NACKs, r.RTCPCounts.Other,
-		r.RTCPCounts.Malformed, r.RTCPCounts.SenderReportsSent, r.RTCPCounts.ReceiverReportsSent,
-		r.LatencyP50, r.LatencyP99, r.LatencyMax, r.PacerLate.Round(time.Microsecond),
-		r.WorkerCPU.Round(time.Millisecond), r.CPUPerForwarded, r.WorkerResident/1024)
-	if f := r.Floor; err == nil && f != nil {
-		_, err = fmt.Fprintf(w, `floor          %d of %d packets, %s CPU, %s per packet, latency p50 %s, p99 %s
-ratio          %.2f: a forwarded packet's cost to that of a bare sendmmsg
-`, f.Delivered, f.Expected, f.CPU.Round(time.Millisecond), f.CPUPerPacket, f.LatencyP50, f.LatencyP99, f.Ratio)
-	}
-	if err == nil && len(r.Rounds) > 1 {
-		err = r.writeRounds(w)
-	}
-	if err != nil {
-		return fmt.Errorf("write report: %w", err)
-	}
-	return nil
-}
-
-func (r Report) writeRounds(w io.Writer) error {
-	for i, round := range r.Rounds {
-		_, err := fmt.Fprintf(w, "round %-8d %d of %d packets, p50 %s, p99 %s, worker %s a packet", i+1,
-			round.Delivered, round.Expected, round.LatencyP50, round.LatencyP99, round.CPUPerForwarded)
-		if err == nil && r.Floor != nil {
-			_, err = fmt.Fprintf(w, ", floor %s, ratio %.2f", round.FloorCPUPerPacket, round.Ratio)
-		}
-		if err == nil {
-			_, err = fmt.Fprintln(w)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }

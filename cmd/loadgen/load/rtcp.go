@@ -150,9 +150,9 @@ func (e *engine) report(t *transport, now time.Time) {
 	}
 }
 
-// reportIn draws the time until a hearer's next report.
-func (e *engine) reportIn() time.Duration {
-	return receiverReportEvery/2 + time.Duration(e.random.Int64N(int64(receiverReportEvery)))
+// reportIn draws the time until a hearer's next report, in nanoseconds.
+func (e *engine) reportIn() int64 {
+	return int64(receiverReportEvery)/2 + e.random.Int64N(int64(receiverReportEvery))
 }
 
 // sendRTCP protects and sends packets in one datagram. Only the goroutine that

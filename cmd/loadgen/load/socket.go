@@ -91,3 +91,18 @@ func rawAddress(a netip.AddrPort) (unix.RawSockaddrInet6, uint32) {
 	v4.Family, v4.Port, v4.Addr = unix.AF_INET, binary.NativeEndian.Uint16(port[:]), a.Addr().Unmap().As4()
 	return raw, unix.SizeofSockaddrInet4
 }
+
+// socketDrops returns how many datagrams the kernel dropped for want of room in
+// the socket's buffer: the count that SO_RXQ_OVFL tells with the next datagram,
+// here without waiting for one.
+func socketDrops(fd int) (uint64, error) {
+	const dropped = 8 // SK_MEMINFO_DROPS
+	var info [dropped + 1]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info[0])), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 {
+		return 0, fmt.Errorf("drops of socket %d: %w", fd, errno)
+	}
+	return uint64(info[dropped]), nil
+}

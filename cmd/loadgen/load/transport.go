@@ -48,12 +48,9 @@ type transport struct {
 	tie      uint64
 
 	// Written by the engine.
-	nextCheck time.Time
-	// nextReport is when the next receiver report is due; zero: not known yet.
-	nextReport time.Time
-	validated  bool
-	handshake  *handshake.Handshake
-	header     rtp.Header
+	validated bool
+	handshake *handshake.Handshake
+	header    rtp.Header
 
 	// done is closed once, with err and the contexts set before.
 	done     chan struct{}
