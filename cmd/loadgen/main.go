@@ -35,7 +35,7 @@ func main() {
 
 func command() *cobra.Command {
 	var cfg load.Config
-	var asJSON bool
+	var asJSON, allowLoss bool
 	var profile string
 	cmd := &cobra.Command{
 		Use:           "loadgen",
@@ -53,7 +53,7 @@ func command() *cobra.Command {
 			} else {
 				err = report.WriteText(cmd.OutOrStdout())
 			}
-			if !report.Complete() {
+			if !allowLoss && !report.Complete() {
 				err = errors.Join(err, fmt.Errorf("%d of %d packets arrived: %w", report.Delivered, report.Expected, errs.ErrUnavailable))
 			}
 			if len(report.Invalid) > 0 {
@@ -84,6 +84,7 @@ func command() *cobra.Command {
 	f.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the generator to this file")
 	f.IntSliceVar(&cfg.PIDs, "pid", nil, "worker processes to measure")
 	f.StringVar(&cfg.Prefix, "prefix", fmt.Sprintf("load-%d", os.Getpid()), "start of channel and user names")
+	f.BoolVar(&allowLoss, "allow-loss", false, "missing packets are no failure, for measurements of an overload")
 	f.BoolVar(&asJSON, "json", false, "report as JSON")
 	return cmd
 }

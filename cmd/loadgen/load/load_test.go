@@ -200,12 +200,38 @@ func TestReportIsInvalidWhenTheGeneratorFailed(t *testing.T) {
 	}
 }
 
+func TestJoinReport(t *testing.T) {
+	got := joinReport(100, 2*time.Second, usage{cpu: time.Second, resident: 1000}, usage{cpu: 1500 * time.Millisecond, resident: 6000})
+	want := JoinReport{
+		Transports: 100, PerSecond: 50, PerCPUSecond: 200, WorkerCPU: 500 * time.Millisecond,
+		ResidentBefore: 1000, ResidentAfter: 6000, BytesPerTransport: 50,
+	}
+	if got != want {
+		t.Fatalf("got %+v, want %+v", got, want)
+	}
+	if got := joinReport(0, time.Second, usage{}, usage{}); got.PerCPUSecond != 0 || got.BytesPerTransport != 0 {
+		t.Fatalf("nothing gives %+v", got)
+	}
+}
+
+func TestLatencies(t *testing.T) {
+	h := newHistogram()
+	for i := range 10_000 {
+		h.add(time.Duration(i+1) * 10 * time.Microsecond)
+	}
+	want := Latency{50 * time.Millisecond, 90 * time.Millisecond, 99 * time.Millisecond, 99_900 * time.Microsecond, 100 * time.Millisecond}
+	got := h.latencies()
+	if (got.LatencyP90-want.LatencyP90).Abs() > bucketWidth || (got.LatencyP999-want.LatencyP999).Abs() > bucketWidth || got.LatencyMax != want.LatencyMax {
+		t.Fatalf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestMediansOfRounds(t *testing.T) {
 	var r Report
 	r.sum([]Round{
-		{Expected: 10, Delivered: 10, LatencyP50: 3, LatencyMax: 9, WorkerCPU: 100, CPUPerForwarded: 10, Ratio: 2, FloorExpected: 10},
-		{Expected: 10, Delivered: 9, LatencyP50: 1, LatencyMax: 20, WorkerCPU: 300, CPUPerForwarded: 30, Ratio: 4, FloorExpected: 10},
-		{Expected: 10, Delivered: 10, LatencyP50: 2, LatencyMax: 5, WorkerCPU: 200, CPUPerForwarded: 20, Ratio: 3, FloorExpected: 10},
+		{Expected: 10, Delivered: 10, Latency: Latency{LatencyP50: 3, LatencyMax: 9}, WorkerCPU: 100, CPUPerForwarded: 10, Ratio: 2, FloorExpected: 10},
+		{Expected: 10, Delivered: 9, Latency: Latency{LatencyP50: 1, LatencyMax: 20}, WorkerCPU: 300, CPUPerForwarded: 30, Ratio: 4, FloorExpected: 10},
+		{Expected: 10, Delivered: 10, Latency: Latency{LatencyP50: 2, LatencyMax: 5}, WorkerCPU: 200, CPUPerForwarded: 20, Ratio: 3, FloorExpected: 10},
 	})
 	if r.Expected != 30 || r.Delivered != 29 || r.Complete() || r.WorkerCPU != 600 {
 		t.Errorf("sums: %+v", r)

@@ -15,20 +15,19 @@ type Report struct {
 	Channels  int           `json:"channels"`
 	Pairs     int           `json:"pairs"`
 	JoinTime  time.Duration `json:"joinTimeNs"`
+	Join      JoinReport    `json:"join"`
 	Expected  uint64        `json:"expected"`
 	Delivered uint64        `json:"delivered"`
 	Duplicate uint64        `json:"duplicate"`
 	// Authenticated packets had their SRTP protection checked in full.
-	Authenticated   uint64        `json:"authenticated"`
-	Unauthenticated uint64        `json:"unauthenticated"`
-	Malformed       uint64        `json:"malformed"`
-	Unknown         uint64        `json:"unknown"`
-	RTCP            uint64        `json:"rtcp"`
-	RTCPCounts      RTCPCounts    `json:"rtcpCounts"`
-	WriteErrors     uint64        `json:"writeErrors"`
-	LatencyP50      time.Duration `json:"latencyP50Ns"`
-	LatencyP99      time.Duration `json:"latencyP99Ns"`
-	LatencyMax      time.Duration `json:"latencyMaxNs"`
+	Authenticated   uint64     `json:"authenticated"`
+	Unauthenticated uint64     `json:"unauthenticated"`
+	Malformed       uint64     `json:"malformed"`
+	Unknown         uint64     `json:"unknown"`
+	RTCP            uint64     `json:"rtcp"`
+	RTCPCounts      RTCPCounts `json:"rtcpCounts"`
+	WriteErrors     uint64     `json:"writeErrors"`
+	Latency
 	// PacerLate is the longest that a packet was sent after its time, PacerLateP99
 	// the 99th percentile.
 	PacerLate    time.Duration `json:"pacerLateNs"`
@@ -55,6 +54,40 @@ type Report struct {
 	Rounds []Round `json:"rounds"`
 }
 
+// JoinReport is what joining cost. What the measured processes do is zero
+// without Config.PIDs.
+type JoinReport struct {
+	// Transports is how many were set up: one for each speaker, one for each hearer.
+	Transports int `json:"transports"`
+	// PerSecond is how many in a second of the time to join, PerCPUSecond how many
+	// in a second of the workers' CPU time, WorkerCPU.
+	PerSecond    float64       `json:"transportsPerSecond"`
+	PerCPUSecond float64       `json:"transportsPerCpuSecond"`
+	WorkerCPU    time.Duration `json:"workerCpuNs"`
+	// ResidentBefore and ResidentAfter are the workers' memory around the join.
+	ResidentBefore uint64 `json:"residentBeforeBytes"`
+	ResidentAfter  uint64 `json:"residentAfterBytes"`
+	// BytesPerTransport is the growth by each transport with its producers and
+	// consumers. Memory that a worker has kept from an earlier load hides it.
+	BytesPerTransport int64 `json:"bytesPerTransport"`
+}
+
+// joinReport is what the workers used between two readings for so many transports.
+func joinReport(transports int, took time.Duration, before, after usage) JoinReport {
+	j := JoinReport{
+		Transports: transports, WorkerCPU: after.cpu - before.cpu,
+		ResidentBefore: before.resident, ResidentAfter: after.resident,
+	}
+	j.PerSecond = float64(transports) / took.Seconds()
+	if j.WorkerCPU > 0 {
+		j.PerCPUSecond = float64(transports) / j.WorkerCPU.Seconds()
+	}
+	if transports > 0 {
+		j.BytesPerTransport = (int64(after.resident) - int64(before.resident)) / int64(transports)
+	}
+	return j
+}
+
 // FloorReport sums up the windows of the bare sending loop.
 type FloorReport struct {
 	Expected     uint64        `json:"expected"`
@@ -70,11 +103,9 @@ type FloorReport struct {
 
 // Round is one window of the worker and, if asked for, the floor's after it.
 type Round struct {
-	Expected        uint64        `json:"expected"`
-	Delivered       uint64        `json:"delivered"`
-	LatencyP50      time.Duration `json:"latencyP50Ns"`
-	LatencyP99      time.Duration `json:"latencyP99Ns"`
-	LatencyMax      time.Duration `json:"latencyMaxNs"`
+	Expected  uint64 `json:"expected"`
+	Delivered uint64 `json:"delivered"`
+	Latency
 	WorkerCPU       time.Duration `json:"workerCpuNs"`
 	CPUPerForwarded time.Duration `json:"cpuPerForwardedNs"`
 	// Elapsed is the window's time until its last packet was there.
@@ -91,6 +122,23 @@ type Round struct {
 	FloorLatencyP50   time.Duration `json:"floorLatencyP50Ns,omitempty"`
 	FloorLatencyP99   time.Duration `json:"floorLatencyP99Ns,omitempty"`
 	Ratio             float64       `json:"ratio,omitempty"`
+}
+
+// Latency tells the times from before a packet was sent to its arrival by the
+// kernel's clock.
+type Latency struct {
+	LatencyP50  time.Duration `json:"latencyP50Ns"`
+	LatencyP90  time.Duration `json:"latencyP90Ns"`
+	LatencyP99  time.Duration `json:"latencyP99Ns"`
+	LatencyP999 time.Duration `json:"latencyP999Ns"`
+	LatencyMax  time.Duration `json:"latencyMaxNs"`
+}
+
+func (h *histogram) latencies() Latency {
+	return Latency{
+		LatencyP50: h.quantile(0.5), LatencyP90: h.quantile(0.9), LatencyP99: h.quantile(0.99),
+		LatencyP999: h.quantile(0.999), LatencyMax: h.highest,
+	}
 }
 
 // median returns the middle of what get tells of each round, the lower one of two.
@@ -151,7 +199,7 @@ func (r *Report) judge(packetTime time.Duration) {
 // fill adds what arrived in the round.
 func (r *Round) fill(t tally) {
 	r.Delivered = t.delivered
-	r.LatencyP50, r.LatencyP99, r.LatencyMax = t.latency.quantile(0.5), t.latency.quantile(0.99), t.latency.highest
+	r.Latency = t.latency.latencies()
 	r.CPUPerForwarded = each(r.WorkerCPU, r.Delivered)
 	if t.floorLatency == nil {
 		return
@@ -179,7 +227,9 @@ func (r *Report) sum(rounds []Round) {
 		floor.CPU += round.FloorCPU
 	}
 	r.LatencyP50 = median(rounds, func(r Round) time.Duration { return r.LatencyP50 })
+	r.LatencyP90 = median(rounds, func(r Round) time.Duration { return r.LatencyP90 })
 	r.LatencyP99 = median(rounds, func(r Round) time.Duration { return r.LatencyP99 })
+	r.LatencyP999 = median(rounds, func(r Round) time.Duration { return r.LatencyP999 })
 	r.CPUPerForwarded = median(rounds, func(r Round) time.Duration { return r.CPUPerForwarded })
 	r.WorkerShare = median(rounds, func(r Round) float64 { return r.WorkerShare })
 	r.EngineShare = median(rounds, func(r Round) float64 { return r.EngineShare })

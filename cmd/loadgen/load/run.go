@@ -82,6 +82,10 @@ func (r *run) execute(ctx context.Context) (Report, error) {
 	defer leave()
 	group, stay := errgroup.WithContext(stay)
 	ready := make(chan struct{})
+	before, err := readUsage(r.cfg.PIDs)
+	if err != nil {
+		return report, err
+	}
 	began := time.Now()
 	joinCtx, cancel := context.WithTimeoutCause(stay, r.cfg.JoinTimeout, fmt.Errorf("join within %s: %w", r.cfg.JoinTimeout, errs.ErrUnavailable))
 	defer cancel()
@@ -93,9 +97,24 @@ func (r *run) execute(ctx context.Context) (Report, error) {
 		return report, errors.Join(group.Wait(), context.Cause(joinCtx))
 	}
 	report.JoinTime = time.Since(began)
-	sendErr := r.sendAll(stay, &report)
+	after, sendErr := readUsage(r.cfg.PIDs)
+	report.Join = joinReport(r.transports(), report.JoinTime, before, after)
+	if sendErr == nil {
+		sendErr = r.sendAll(stay, &report)
+	}
 	leave()
 	return report, errors.Join(group.Wait(), sendErr)
+}
+
+// transports is how many transports the joined users have.
+func (r *run) transports() int {
+	n := len(r.speakers)
+	for _, u := range r.users {
+		if u.recv != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // startUsers starts every user's goroutine at the join rate; ready is closed

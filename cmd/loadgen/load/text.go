@@ -13,14 +13,20 @@ func (r Report) WriteText(w io.Writer) error {
 	c := r.RTCPCounts
 	fmt.Fprintf(&b, "users          %d in %d channels, %d speaker-listener pairs\n", r.Users, r.Channels, r.Pairs)
 	fmt.Fprintf(&b, "join           %s until everyone hears everyone\n", r.JoinTime.Round(time.Millisecond))
+	if j := r.Join; j.WorkerCPU > 0 {
+		fmt.Fprintf(&b, "transports     %d, %.0f a second, %.0f a CPU second of the worker\n", j.Transports, j.PerSecond, j.PerCPUSecond)
+		fmt.Fprintf(&b, "memory         %d KiB before the join, %d after, %d at the end; %d bytes a transport\n",
+			j.ResidentBefore/1024, j.ResidentAfter/1024, r.WorkerResident/1024, j.BytesPerTransport)
+	}
 	fmt.Fprintf(&b, "delivered      %d of %d packets, %d twice\n", r.Delivered, r.Expected, r.Duplicate)
 	fmt.Fprintf(&b, "authenticated  %d checked, %d refused\n", r.Authenticated, r.Unauthenticated)
 	fmt.Fprintf(&b, "strange        %d malformed, %d of unknown SSRC\n", r.Malformed, r.Unknown)
 	fmt.Fprintf(&b, "rtcp           got %d sender and %d receiver reports, %d NACKs, %d others, %d malformed; sent %d and %d reports\n",
 		c.SenderReports, c.ReceiverReports, c.NACKs, c.Other, c.Malformed, c.SenderReportsSent, c.ReceiverReportsSent)
-	fmt.Fprintf(&b, "latency        p50 %s, p99 %s, max %s\n", r.LatencyP50, r.LatencyP99, r.LatencyMax)
-	fmt.Fprintf(&b, "worker         %s CPU (%.0f %% of one), %s per forwarded packet, %d KiB resident\n",
-		r.WorkerCPU.Round(time.Millisecond), 100*r.WorkerShare, r.CPUPerForwarded, r.WorkerResident/1024)
+	fmt.Fprintf(&b, "latency        p50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n",
+		r.LatencyP50, r.LatencyP90, r.LatencyP99, r.LatencyP999, r.LatencyMax)
+	fmt.Fprintf(&b, "worker         %s CPU (%.0f %% of one), %s per forwarded packet\n",
+		r.WorkerCPU.Round(time.Millisecond), 100*r.WorkerShare, r.CPUPerForwarded)
 	if f := r.Floor; f != nil {
 		fmt.Fprintf(&b, "floor          %d of %d packets, %s CPU, %s per packet, latency p50 %s, p99 %s\n",
 			f.Delivered, f.Expected, f.CPU.Round(time.Millisecond), f.CPUPerPacket, f.LatencyP50, f.LatencyP99)
