@@ -157,7 +157,7 @@ func (e *engine) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		n, err := e.wait()
 		if err != nil {
-			return errors.Join(err, e.close())
+			return errors.Join(err, e.close(ctx))
 		}
 		for i := range n {
 			if t := e.table[e.events[i].Fd].Load(); t != nil {
@@ -174,7 +174,7 @@ func (e *engine) run(ctx context.Context) error {
 			sleep(now + int64(napTime))
 		}
 	}
-	return e.close()
+	return e.close(ctx)
 }
 
 // wait returns how many sockets have become readable, none after checkEvery. It
@@ -256,9 +256,11 @@ func (e *engine) reportDue(t *transport) {
 	}
 }
 
-// close ends the handshakes and closes the sockets. What adds transports must
+// close ends the handshakes, says farewell and closes the sockets. What adds transports must
 // have ended.
-func (e *engine) close() error {
+func (e *engine) close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewellTimeout)
+	defer cancel()
 	e.welcome(0)
 	var faults []error
 	for _, s := range e.served {
@@ -268,6 +270,9 @@ func (e *engine) close() error {
 	}
 	e.dtls.Close()
 	for _, s := range e.served {
+		if !s.transport.floor && s.transport.connectedNow() && s.transport.state != nil {
+			faults = append(faults, farewell(ctx, s.transport.state, s.transport.write))
+		}
 		drops, err := socketDrops(s.transport.fd)
 		e.kernelDrops += drops
 		faults = append(faults, err, unix.Close(s.transport.fd))

@@ -55,6 +55,7 @@ type transport struct {
 	// done is closed once, with err and the contexts set before.
 	done     chan struct{}
 	err      error
+	state    []byte        // that of DTLS, for the farewell
 	outgoing *srtp.Context // used after done by the pacer if a speaker's, else by the engine
 	incoming *srtp.Context // used by the engine after done
 
@@ -145,6 +146,7 @@ func (t *transport) answered(datagram []byte) {
 func (t *transport) connected(r handshake.Result) {
 	t.err = r.Err
 	if r.Err == nil {
+		t.state = r.State
 		t.outgoing, t.incoming, t.err = contexts(r)
 	}
 	close(t.done)
