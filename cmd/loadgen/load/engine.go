@@ -271,7 +271,7 @@ func (e *engine) close(ctx context.Context) error {
 	e.dtls.Close()
 	for _, s := range e.served {
 		if !s.transport.floor && s.transport.connectedNow() && s.transport.state != nil {
-			faults = append(faults, farewell(ctx, s.transport.state, s.transport.write))
+			faults = append(faults, farewell(ctx, s.transport.state, s.transport.bye))
 		}
 		drops, err := socketDrops(s.transport.fd)
 		e.kernelDrops += drops

@@ -181,22 +181,27 @@ func TestKernelDropsAreTold(t *testing.T) {
 	}
 }
 
-func TestReportIsInvalidWhenTheGeneratorFailed(t *testing.T) {
-	for name, r := range map[string]Report{
-		"drops":        {KernelDrops: 1},
-		"write errors": {WriteErrors: 1},
-		"late":         {PacerLateP99: 11 * time.Millisecond},
+func TestReportTellsWhatTheGeneratorFailedAt(t *testing.T) {
+	for name, row := range map[string]struct {
+		report            Report
+		invalid, doubtful int
+	}{
+		"drops":        {Report{KernelDrops: 1}, 1, 0},
+		"write errors": {Report{WriteErrors: 1}, 1, 0},
+		"late":         {Report{PacerLateP99: 11 * time.Millisecond}, 0, 1},
+		"saturated":    {Report{EngineShare: 0.97}, 0, 1},
+		"good":         {Report{PacerLate: time.Hour, EngineShare: 0.5}, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r.judge(20 * time.Millisecond)
-			if len(r.Invalid) != 1 {
-				t.Fatalf("reasons %q", r.Invalid)
+			r := row.report
+			if r.judge(20 * time.Millisecond); len(r.Invalid) != row.invalid || len(r.Doubtful) != row.doubtful {
+				t.Fatalf("invalid %q, doubtful %q", r.Invalid, r.Doubtful)
+			}
+			var text strings.Builder
+			if err := r.WriteText(&text); err != nil || strings.Contains(text.String(), "INVALID") != (row.invalid > 0) {
+				t.Fatalf("text %s, %v", text.String(), err)
 			}
 		})
-	}
-	good := Report{PacerLate: time.Hour}
-	if good.judge(20 * time.Millisecond); len(good.Invalid) != 0 {
-		t.Fatalf("reasons %q", good.Invalid)
 	}
 }
 

@@ -7,6 +7,9 @@ import (
 	"time"
 )
 
+// saturated is the share of a CPU from which on a thread may have been too slow.
+const saturated = 0.95
+
 // Report is what a run measured. Durations are nanoseconds in JSON. With several
 // rounds, latencies and costs per packet are the medians of the rounds; counts
 // and times are sums, and LatencyMax is that of all packets.
@@ -48,6 +51,8 @@ type Report struct {
 	KernelDrops uint64 `json:"kernelDrops"`
 	// Invalid tells why the figures are not the server's; empty if they are.
 	Invalid []string `json:"invalid,omitempty"`
+	// Doubtful tells what may have changed the figures.
+	Doubtful []string `json:"doubtful,omitempty"`
 	// Floor is what the same packets cost a bare sending loop; nil without it.
 	Floor *FloorReport `json:"floor,omitempty"`
 	// Rounds are the windows one by one.
@@ -192,7 +197,10 @@ func (r *Report) judge(packetTime time.Duration) {
 		r.Invalid = append(r.Invalid, fmt.Sprintf("the generator failed to send %d packets", r.WriteErrors))
 	}
 	if r.PacerLateP99 > packetTime/2 {
-		r.Invalid = append(r.Invalid, fmt.Sprintf("the generator sent too late: one packet in a hundred by %s or more", r.PacerLateP99))
+		r.Doubtful = append(r.Doubtful, fmt.Sprintf("the generator sent too late: one packet in a hundred by %s or more", r.PacerLateP99))
+	}
+	if r.EngineShare > saturated {
+		r.Doubtful = append(r.Doubtful, fmt.Sprintf("the receiving thread is at its limit: %.0f %% of a CPU", 100*r.EngineShare))
 	}
 }
 

@@ -41,6 +41,9 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, why := range r.Invalid {
 		fmt.Fprintf(&b, "INVALID        %s\n", why)
 	}
+	for _, why := range r.Doubtful {
+		fmt.Fprintf(&b, "DOUBTFUL       %s\n", why)
+	}
 	if _, err := b.WriteTo(w); err != nil {
 		return fmt.Errorf("write report: %w", err)
 	}
