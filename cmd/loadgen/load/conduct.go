@@ -138,7 +138,7 @@ func (c *conductor) floorWindow(ctx context.Context, round *Round, overhead floa
 	if err != nil {
 		return err
 	}
-	round.FloorExpected = round.Expected
+	round.FloorExpected, round.FloorLate = round.Expected, result.Late
 	round.FloorCPU = after.cpu - before.cpu
 	return nil
 }

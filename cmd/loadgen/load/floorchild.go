@@ -53,6 +53,8 @@ type (
 	}
 	floorResult struct {
 		Sent, Refused uint64
+		// Late is the longest that a packet was sent after its time.
+		Late time.Duration
 	}
 )
 
@@ -157,6 +159,7 @@ func (f *floorSender) serve(orders *json.Decoder, answers *json.Encoder) error {
 			for f.clock.now() < b.due {
 				sleep(b.due)
 			}
+			f.result.Late = max(f.result.Late, time.Duration(f.clock.now()-b.due))
 			f.send(b.speaker, max(floorMinimum, b.size+window.Overhead))
 			return nil
 		})

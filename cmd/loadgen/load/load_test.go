@@ -189,6 +189,7 @@ func TestReportTellsWhatTheGeneratorFailedAt(t *testing.T) {
 		"drops":        {Report{KernelDrops: 1}, 1, 0},
 		"write errors": {Report{WriteErrors: 1}, 1, 0},
 		"late":         {Report{PacerLateP99: 11 * time.Millisecond}, 0, 1},
+		"late floor":   {Report{Rounds: []Round{{FloorLate: time.Second}}}, 0, 1},
 		"saturated":    {Report{EngineShare: 0.97}, 0, 1},
 		"good":         {Report{PacerLate: time.Hour, EngineShare: 0.5}, 0, 0},
 	} {

@@ -126,7 +126,9 @@ type Round struct {
 	FloorCPUPerPacket time.Duration `json:"floorCpuPerPacketNs,omitempty"`
 	FloorLatencyP50   time.Duration `json:"floorLatencyP50Ns,omitempty"`
 	FloorLatencyP99   time.Duration `json:"floorLatencyP99Ns,omitempty"`
-	Ratio             float64       `json:"ratio,omitempty"`
+	// FloorLate is the longest that the bare loop sent a packet after its time.
+	FloorLate time.Duration `json:"floorLateNs,omitempty"`
+	Ratio     float64       `json:"ratio,omitempty"`
 }
 
 // Latency tells the times from before a packet was sent to its arrival by the
@@ -198,6 +200,9 @@ func (r *Report) judge(packetTime time.Duration) {
 	}
 	if r.PacerLateP99 > packetTime/2 {
 		r.Doubtful = append(r.Doubtful, fmt.Sprintf("the generator sent too late: one packet in a hundred by %s or more", r.PacerLateP99))
+	}
+	if late := median(r.Rounds, func(r Round) time.Duration { return r.FloorLate }); late > packetTime/2 {
+		r.Doubtful = append(r.Doubtful, fmt.Sprintf("the floor is at its limit: the bare loop was late by %s", late))
 	}
 	if r.EngineShare > saturated {
 		r.Doubtful = append(r.Doubtful, fmt.Sprintf("the receiving thread is at its limit: %.0f %% of a CPU", 100*r.EngineShare))
