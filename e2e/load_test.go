@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"strconv"
@@ -29,19 +31,58 @@ func TestManyUsers(t *testing.T) {
 	worked := func() error { return idle(t, admin) }
 	s.load(t, 2, 2) // so that what is made once is there
 	eventually(t, startTimeout, worked)
-	before := s.descriptors(t)
+	files, gauges := s.descriptors(t), s.gauges(t)
 	report := s.load(t, channels, listeners)
 	t.Logf("%s", report)
 	eventually(t, startTimeout, worked)
 	eventually(t, startTimeout, func() error {
-		after := s.descriptors(t)
-		for name, count := range before {
-			if after[name] > count+4 {
-				return fmt.Errorf("%s has %d open files, before the load %d", name, after[name], count)
+		for name, count := range s.descriptors(t) {
+			if before, known := files[name]; known && count > before+4 {
+				return fmt.Errorf("%s has %d open files, before the load %d", name, count, before)
+			}
+		}
+		for name, value := range s.gauges(t) {
+			if room := roomFor(name); value > gauges[name]+room {
+				return fmt.Errorf("%s is %.0f, before the load %.0f", name, value, gauges[name])
 			}
 		}
 		return nil
 	})
+}
+
+// roomFor is how much a gauge may differ between two idle moments.
+func roomFor(name string) float64 {
+	switch {
+	case strings.Contains(name, "goroutines"):
+		return 4
+	case bin.raced: // the race detector keeps its shadow of all memory ever used
+		return math.Inf(1)
+	default:
+		return 12 << 20 // send slots, tables and queues keep the size of the load
+	}
+}
+
+// gauges are the goroutines and the resident bytes of all processes.
+func (s *server) gauges(t *testing.T) map[string]float64 {
+	t.Helper()
+	status, body, err := s.get(t.Context(), "/metrics")
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("metrics: %d, %v", status, err)
+	}
+	all := map[string]float64{}
+	for line := range strings.Lines(body) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		switch strings.Split(name, "{")[0] {
+		case "go_goroutines", "process_resident_memory_bytes", "dspeak_worker_goroutines", "dspeak_worker_resident_bytes":
+			if all[name], err = strconv.ParseFloat(value, 64); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if len(all) != 2+2*2 {
+		t.Fatalf("of two workers and the supervisor there is only %v", all)
+	}
+	return all
 }
 
 // load runs the load generator and returns its report.

@@ -2,9 +2,11 @@ package worker
 
 import (
 	"context"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/rtc"
 )
 
@@ -13,7 +15,7 @@ const memoryInterval = 2 * time.Second
 
 // releaseMemory gives the memory of a past load back to the system, once the last
 // transport is gone: a collection then disturbs nobody. It returns when ctx ends.
-func releaseMemory(ctx context.Context, loop *rtc.Loop) {
+func releaseMemory(ctx context.Context, loop *rtc.Loop, log *slog.Logger) {
 	ticker := time.NewTicker(memoryInterval)
 	defer ticker.Stop()
 	used := false
@@ -23,11 +25,18 @@ func releaseMemory(ctx context.Context, loop *rtc.Loop) {
 			return
 		case <-ticker.C:
 		}
-		usage, err := loop.Usage(ctx)
-		switch {
-		case err != nil || usage.Transports > 0: // a loop too busy to tell has users
-			used = true
-		case used:
+		if usage, err := loop.Usage(ctx); err != nil || usage.Transports > 0 {
+			used = true // a loop too busy to tell has users
+			continue
+		}
+		if !used {
+			continue
+		}
+		released, err := loop.ReleaseBuffers(ctx)
+		if err != nil && ctx.Err() == nil {
+			log.Warn("memory of the past load is kept", obs.Err(err))
+		}
+		if released {
 			debug.FreeOSMemory()
 			used = false
 		}

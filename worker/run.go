@@ -191,7 +191,7 @@ func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return w.loop.Run(ctx) })
-	group.Go(func() error { releaseMemory(ctx, w.loop); return nil })
+	group.Go(func() error { releaseMemory(ctx, w.loop, w.log); return nil })
 	group.Go(func() error { w.server.events.run(w.loop.Events()); return nil })
 	group.Go(func() error { w.reportLosses(ctx); return nil })
 	group.Go(func() error { return w.server.serve(ctx) })

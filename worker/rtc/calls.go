@@ -121,6 +121,13 @@ func (l *Loop) Stats(ctx context.Context, target StatsTarget) (Stats, error) {
 	return onLoop(ctx, l, func() (Stats, error) { return l.stats(target) })
 }
 
+// ReleaseBuffers gives the memory of the log of sent packets back to the system, if
+// no transport is there to use it, and says whether none was. Errors are the
+// system's.
+func (l *Loop) ReleaseBuffers(ctx context.Context) (bool, error) {
+	return onLoop(ctx, l, l.releaseBuffers)
+}
+
 // Usage counts objects and packets.
 func (l *Loop) Usage(ctx context.Context) (Usage, error) {
 	return onLoop(ctx, l, func() (Usage, error) { return l.usage(), nil })

@@ -311,3 +311,27 @@ func TestProduceAgain(t *testing.T) {
 		mustNil(t, r.CloseProducer(r.ctx, producer))
 	}
 }
+
+// TestBuffersAreReleased says when, and that calls go on afterwards.
+func TestBuffersAreReleased(t *testing.T) {
+	r := newRig(t, nil)
+	for range 2 {
+		a, b := pair(r)
+		_, toB := r.consume(b, r.produce(a, 1111, "0"))
+		a.speak(1111, 1)
+		if p := b.hear(); p.SSRC != toB.Encodings[0].SSRC || !bytes.Equal(p.Payload, voice(1111, 1).Payload) {
+			t.Fatalf("b heard %v", p)
+		}
+		if released, err := r.ReleaseBuffers(r.ctx); released || err != nil {
+			t.Fatalf("in the call: released %v, %v", released, err)
+		}
+		for _, c := range []*client{a, b} {
+			if err := r.CloseTransport(r.ctx, c.transport); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if released, err := r.ReleaseBuffers(r.ctx); !released || err != nil {
+			t.Fatalf("after the call: released %v, %v", released, err)
+		}
+	}
+}

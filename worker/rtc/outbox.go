@@ -304,6 +304,17 @@ func (l *Loop) resetQueue(port *udpPort) {
 	q.next = 0
 }
 
+// releaseBuffers gives the pages of the ring back while nobody is there to whom its
+// packets could be sent, again or for the first time.
+func (l *Loop) releaseBuffers() (bool, error) {
+	if len(l.table.list) > 0 {
+		return false, nil
+	}
+	l.flush()
+	l.dropBacklog()
+	return true, releasePages(l.out.ring.buf)
+}
+
 // release lets go of the slices that a burst has grown.
 func (q *sendQueue) release() {
 	if len(q.sends) == 0 && cap(q.sends) > maxBacklog {
