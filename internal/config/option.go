@@ -125,7 +125,7 @@ func mediaOptions() []Option {
 			set:  func(c *Config, v string) error { return duration(&c.Media.ResolveInterval, v) },
 		},
 		{
-			Name: "media.max_wait", Env: "DSPEAK_MEDIA_MAX_WAIT", Default: "2ms",
+			Name: "media.max_wait", Env: "DSPEAK_MEDIA_MAX_WAIT", Default: "6ms",
 			Help: "how long a busy worker may let packets wait for others to the same destination, at most 20ms",
 			set:  func(c *Config, v string) error { return wait(&c.Media.MaxWait, v) },
 		},

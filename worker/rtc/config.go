@@ -41,7 +41,7 @@ type Config struct {
 	// a killed process had read is lost.
 	BatchLimit int
 	// MaxWait is the longest time that packets wait for others to the same
-	// destination under full load; 0 takes the default of 2 ms, negative never waits.
+	// destination under full load; 0 takes the default of 6 ms, negative never waits.
 	MaxWait time.Duration
 	// SendRingBytes is the size of the log of sent packets, from which retransmissions
 	// are served; rounded up to a power of two. Default 8 MiB.
@@ -74,7 +74,7 @@ const (
 	defaultHandshakeTimeout   = 15 * time.Second
 	defaultBatchLimit         = 32
 	maxBatchLimit             = netio.MaxReceive
-	defaultMaxWait            = 2 * time.Millisecond
+	defaultMaxWait            = 6 * time.Millisecond
 	maxMaxWait                = 20 * time.Millisecond
 	defaultSendRingBytes      = 8 << 20
 	minSendRingBytes          = 1 << 18

@@ -70,8 +70,8 @@ func TestWaitFor(t *testing.T) {
 		want time.Duration
 	}{
 		{"idle", 0.1, 2 * time.Millisecond, 0},
-		{"at the knee", 0.5, 2 * time.Millisecond, 0},
-		{"half way", 0.7, 2 * time.Millisecond, time.Millisecond},
+		{"at the knee", paceIdle, 2 * time.Millisecond, 0},
+		{"half way", (paceIdle + paceFull) / 2, 2 * time.Millisecond, time.Millisecond},
 		{"full", 0.95, 2 * time.Millisecond, 2 * time.Millisecond},
 		{"switched off", 0.95, -1, 0},
 	} {
