@@ -27,8 +27,8 @@ setup: ## what the tests need, when it is missing
 	@e2e/setup
 
 test: setup ## all tests, with the race detector
-	go test -race -timeout 20m $(TESTFLAGS) ./...
-	go test -timeout 5m $(TESTFLAGS) -run '^TestManyUsers$$' ./e2e # at full size: no race detector
+	go test -race -count=1 -timeout 20m $(TESTFLAGS) ./... # -count: the go command does not see which programs e2e starts
+	go test -count=1 -timeout 5m $(TESTFLAGS) -run '^TestManyUsers$$' ./e2e # at full size: no race detector
 
 bench: ## all benchmarks
 	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
