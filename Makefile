@@ -26,8 +26,9 @@ run: build ## build and start everything for development
 setup: ## what the tests need, when it is missing
 	@e2e/setup
 
+# Never from the cache: the go command does not see which programs e2e starts.
 test: setup ## all tests, with the race detector
-	go test -race -count=1 -timeout 20m $(TESTFLAGS) ./... # -count: the go command does not see which programs e2e starts
+	go test -race -count=1 -timeout 20m $(TESTFLAGS) ./...
 	go test -count=1 -timeout 5m $(TESTFLAGS) -run '^TestManyUsers$$' ./e2e # at full size: no race detector
 
 bench: ## all benchmarks

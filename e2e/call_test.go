@@ -21,7 +21,7 @@ func TestCall(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			browser := lab.shared(t, row.browser)
 			main := newMainServer(t)
-			s := startServer(t, callSettings(t, main))
+			s := startServer(t, callSettings(t, row.browser, main))
 			testCall(t, newScene(t, s, browser, row.client), main)
 		})
 	}
@@ -30,9 +30,17 @@ func TestCall(t *testing.T) {
 // callSettings announces an address of the machine that is not loopback: Firefox
 // gathers no loopback candidate, and Chromium ranks a loopback interface below
 // others, so that there a TCP pair of another interface may beat the UDP pair.
-func callSettings(t *testing.T, main *mainServer) settings {
+func callSettings(t *testing.T, kind string, main *mainServer) settings {
 	t.Helper()
-	return settings{main: main, workers: 2, env: map[string]string{"SFU_IPV4": ownIPv4(t), "SFU_IPV6": ""}}
+	set := settings{main: main, workers: 2}
+	own := ownIPv4(t)
+	switch {
+	case own != "":
+		set.env = map[string]string{"SFU_IPV4": own, "SFU_IPV6": ""}
+	case kind == firefox:
+		t.Skip("NOT TESTED: the machine has no address beside loopback, which Firefox needs")
+	}
+	return set
 }
 
 func testCall(t *testing.T, sc *scene, main *mainServer) {

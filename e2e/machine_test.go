@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// ownIPv4 is an address of the machine that is not loopback.
+// ownIPv4 is an address of the machine that is not loopback, empty when it has none.
 func ownIPv4(t *testing.T) string {
 	t.Helper()
 	addresses, err := net.InterfaceAddrs()
@@ -19,6 +19,5 @@ func ownIPv4(t *testing.T) string {
 			return prefix.Addr().String()
 		}
 	}
-	t.Skip("NOT TESTED: the machine has no address beside loopback, which Firefox needs")
 	return ""
 }
