@@ -52,7 +52,7 @@ func FromFile(f *os.File) (*Conn, error) {
 // Close closes this end; a Receive under way returns.
 func (c *Conn) Close() error { return c.unix.Close() }
 
-// Send sends one message; files go with an Assign and stay open here.
+// Send sends one message; files go with those that name files, and stay open here.
 func (c *Conn) Send(m Message, files ...*os.File) error {
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -90,8 +90,8 @@ func descriptor(f *os.File) (int, error) {
 	return fd, nil
 }
 
-// Receive waits for one message. The files that came with an Assign are the
-// caller's to close, named by Assign.Files. io.EOF: the other end is gone.
+// Receive waits for one message. The files that came with it are the caller's to
+// close, named as the message says. io.EOF: the other end is gone.
 func (c *Conn) Receive(ctx context.Context) (Message, []*os.File, error) {
 	if err := c.unix.SetReadDeadline(time.Time{}); err != nil {
 		return Message{}, nil, fmt.Errorf("set handoff deadline: %w", err)
@@ -122,7 +122,7 @@ func (c *Conn) Receive(ctx context.Context) (Message, []*os.File, error) {
 	}
 	files := make([]*os.File, len(fds))
 	for i, fd := range fds {
-		files[i] = os.NewFile(uintptr(fd), m.Assign.Files[i])
+		files[i] = os.NewFile(uintptr(fd), m.files()[i])
 	}
 	return m, files, nil
 }
@@ -133,11 +133,7 @@ func decodeWith(b []byte, files int) (Message, error) {
 	if err != nil {
 		return m, err
 	}
-	named := 0
-	if m.Assign != nil {
-		named = len(m.Assign.Files)
-	}
-	if named != files {
+	if named := len(m.files()); named != files {
 		return m, fmt.Errorf("handoff names %d files and brings %d: %w", named, files, errs.ErrInvalid)
 	}
 	return m, nil

@@ -9,7 +9,7 @@ import (
 )
 
 // Protocol is the version of this contract. Both sides must speak the same.
-const Protocol = 1
+const Protocol = 2
 
 // FD is the inherited descriptor of the worker's end.
 const FD = 3
@@ -24,12 +24,16 @@ const (
 	ExitBadSettings = 78
 )
 
-// Names of the files that travel with Assign.
+// Names of the files that travel with messages.
 const (
 	FileUDP4 = "udp4"
 	FileUDP6 = "udp6"
 	FileTCP4 = "tcp4"
 	FileTCP6 = "tcp6"
+	// FileLedger is the memory that holds the slot's state (package ledgerfile).
+	FileLedger = "ledger"
+	// FileLog is the pipe that an adopted worker writes its log to from now on.
+	FileLog = "log"
 )
 
 // maxMessage bounds a message, maxFiles the files with it.
@@ -44,20 +48,35 @@ type Message struct {
 	Assign *Assign `json:"assign,omitempty"`
 	Ready  *Ready  `json:"ready,omitempty"`
 	Failed *Failed `json:"failed,omitempty"`
+	Retire *Retire `json:"retire,omitempty"`
+	// Adopt and Adopted travel on a connection that a new supervisor opens.
+	Adopt   *Adopt   `json:"adopt,omitempty"`
+	Adopted *Adopted `json:"adopted,omitempty"`
 }
 
 // Hello is the worker's first message.
 type Hello struct {
 	Protocol int `json:"protocol"`
 	PID      int `json:"pid"`
+	// Layout is the version of the ledger's records that the program reads and writes.
+	Layout uint64 `json:"layout"`
+	// Version is the program's, for operators.
+	Version string `json:"version"`
 }
 
 // Assign gives a worker its slot. Durations are nanoseconds.
 type Assign struct {
 	Slot       ident.Slot       `json:"slot"`
 	Generation ident.Generation `json:"generation"`
+	Epoch      ident.Epoch      `json:"epoch"`
+	// Takeover: the ledger holds the state to go on with. Otherwise it is empty.
+	Takeover bool `json:"takeover,omitempty"`
+	// SkipRouters are left out of a takeover.
+	SkipRouters []ident.RouterID `json:"skipRouters,omitempty"`
 	// Socket is the path on which the worker serves gRPC.
 	Socket string `json:"socket"`
+	// AdoptSocket is the path on which it waits for a new supervisor; empty: it does not.
+	AdoptSocket string `json:"adoptSocket,omitempty"`
 	// LogLevel is a slog level: "DEBUG", "INFO", "WARN" or "ERROR".
 	LogLevel string `json:"logLevel"`
 	// Announced are literal addresses with ports for transports that name none.
@@ -71,7 +90,47 @@ type Assign struct {
 }
 
 // Ready says that the worker serves.
-type Ready struct{}
+type Ready struct {
+	// Resumed is what a takeover brought; nil without one.
+	Resumed *Resumed `json:"resumed,omitempty"`
+}
+
+// Resumed counts what a takeover brought.
+type Resumed struct {
+	Routers    int `json:"routers"`
+	Transports int `json:"transports"`
+	Producers  int `json:"producers"`
+	Consumers  int `json:"consumers"`
+	// Dropped are transports that could not be gone on with.
+	Dropped int `json:"dropped"`
+	// Duration is how long reading the ledger took, in nanoseconds.
+	Duration int64 `json:"duration"`
+}
+
+// Retire asks a worker to end at once without a word to its clients: a successor
+// goes on with its ledger.
+type Retire struct{}
+
+// Adopt makes the sender the worker's supervisor, if it has none. FileLog travels
+// with it.
+type Adopt struct {
+	Protocol int      `json:"protocol"`
+	Files    []string `json:"files,omitempty"`
+}
+
+// Adopted answers Adopt with all that a supervisor holds of a worker: its media
+// sockets and its ledger travel with it. Or it says why not.
+type Adopted struct {
+	Refused    string           `json:"refused,omitempty"`
+	Protocol   int              `json:"protocol"`
+	PID        int              `json:"pid"`
+	Slot       ident.Slot       `json:"slot"`
+	Generation ident.Generation `json:"generation"`
+	Epoch      ident.Epoch      `json:"epoch"`
+	Layout     uint64           `json:"layout"`
+	Version    string           `json:"version"`
+	Files      []string         `json:"files,omitempty"`
+}
 
 // Failed says why a worker cannot serve; it exits after it.
 type Failed struct {
@@ -88,7 +147,9 @@ func Decode(b []byte) (Message, error) {
 		return m, fmt.Errorf("decode handoff message: %w: %w", err, errs.ErrInvalid)
 	}
 	set := 0
-	for _, is := range []bool{m.Hello != nil, m.Assign != nil, m.Ready != nil, m.Failed != nil} {
+	for _, is := range []bool{
+		m.Hello != nil, m.Assign != nil, m.Ready != nil, m.Failed != nil, m.Retire != nil, m.Adopt != nil, m.Adopted != nil,
+	} {
 		if is {
 			set++
 		}
@@ -96,8 +157,22 @@ func Decode(b []byte) (Message, error) {
 	if set != 1 {
 		return Message{}, fmt.Errorf("handoff message with %d bodies: %w", set, errs.ErrInvalid)
 	}
-	if a := m.Assign; a != nil && len(a.Files) > maxFiles {
-		return Message{}, fmt.Errorf("handoff of %d files: %w", len(a.Files), errs.ErrExhausted)
+	if n := len(m.files()); n > maxFiles {
+		return Message{}, fmt.Errorf("handoff of %d files: %w", n, errs.ErrExhausted)
 	}
 	return m, nil
+}
+
+// files are the names of the files that travel with the message.
+func (m *Message) files() []string {
+	switch {
+	case m.Assign != nil:
+		return m.Assign.Files
+	case m.Adopt != nil:
+		return m.Adopt.Files
+	case m.Adopted != nil:
+		return m.Adopted.Files
+	default:
+		return nil
+	}
 }

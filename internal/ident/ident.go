@@ -30,5 +30,9 @@ type Slot uint32
 // Generation counts the processes that have served a slot, from 1.
 type Generation uint64
 
+// Epoch counts how often a slot began with nothing, from 1. A process that goes on
+// with its predecessor's state keeps it.
+type Epoch uint64
+
 // New returns a fresh random identifier (UUID version 4, RFC 9562).
 func New() string { return uuid.NewString() }

@@ -123,8 +123,19 @@ type Worker struct {
 	PacketsSent     uint64  `protobuf:"varint,14,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
 	PacketsDropped  uint64  `protobuf:"varint,15,opt,name=packets_dropped,json=packetsDropped,proto3" json:"packets_dropped,omitempty"`
 	UptimeMs        uint64  `protobuf:"varint,16,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Grows by one when the slot begins with nothing; a takeover keeps it.
+	Epoch uint64 `protobuf:"varint,17,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// Processes that went on with the state of the one before.
+	Takeovers uint32 `protobuf:"varint,18,opt,name=takeovers,proto3" json:"takeovers,omitempty"`
+	// Silence of the last takeover, from the death of the process to its successor's
+	// readiness; absent before the first.
+	LastTakeoverMs *float64 `protobuf:"fixed64,19,opt,name=last_takeover_ms,json=lastTakeoverMs,proto3,oneof" json:"last_takeover_ms,omitempty"`
+	// The program's version.
+	Version string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
+	// It gets no new channels.
+	Draining      bool `protobuf:"varint,21,opt,name=draining,proto3" json:"draining,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Worker) Reset() {
@@ -269,6 +280,333 @@ func (x *Worker) GetUptimeMs() uint64 {
 	return 0
 }
 
+func (x *Worker) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+func (x *Worker) GetTakeovers() uint32 {
+	if x != nil {
+		return x.Takeovers
+	}
+	return 0
+}
+
+func (x *Worker) GetLastTakeoverMs() float64 {
+	if x != nil && x.LastTakeoverMs != nil {
+		return *x.LastTakeoverMs
+	}
+	return 0
+}
+
+func (x *Worker) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Worker) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+type RestartWorkerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartWorkerRequest) Reset() {
+	*x = RestartWorkerRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartWorkerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartWorkerRequest) ProtoMessage() {}
+
+func (x *RestartWorkerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartWorkerRequest.ProtoReflect.Descriptor instead.
+func (*RestartWorkerRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RestartWorkerRequest) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+type RestartWorkerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        *Worker                `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartWorkerResponse) Reset() {
+	*x = RestartWorkerResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartWorkerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartWorkerResponse) ProtoMessage() {}
+
+func (x *RestartWorkerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartWorkerResponse.ProtoReflect.Descriptor instead.
+func (*RestartWorkerResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RestartWorkerResponse) GetWorker() *Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+type DrainWorkerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// After so long the channels that are left are ended politely; 0: never.
+	DeadlineMs uint64 `protobuf:"varint,2,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	// Take new channels again.
+	Undo          bool `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWorkerRequest) Reset() {
+	*x = DrainWorkerRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWorkerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWorkerRequest) ProtoMessage() {}
+
+func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
+func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainWorkerRequest) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *DrainWorkerRequest) GetDeadlineMs() uint64 {
+	if x != nil {
+		return x.DeadlineMs
+	}
+	return 0
+}
+
+func (x *DrainWorkerRequest) GetUndo() bool {
+	if x != nil {
+		return x.Undo
+	}
+	return false
+}
+
+type DrainWorkerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        *Worker                `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWorkerResponse) Reset() {
+	*x = DrainWorkerResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWorkerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWorkerResponse) ProtoMessage() {}
+
+func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
+func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DrainWorkerResponse) GetWorker() *Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+type UpgradeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Leave the supervisor as it is.
+	WorkersOnly   bool `protobuf:"varint,1,opt,name=workers_only,json=workersOnly,proto3" json:"workers_only,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeRequest) Reset() {
+	*x = UpgradeRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeRequest) ProtoMessage() {}
+
+func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
+func (*UpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpgradeRequest) GetWorkersOnly() bool {
+	if x != nil {
+		return x.WorkersOnly
+	}
+	return false
+}
+
+type UpgradeResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Workers []*Worker              `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
+	// The supervisor is about to replace itself.
+	Supervisor    bool `protobuf:"varint,2,opt,name=supervisor,proto3" json:"supervisor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeResponse) Reset() {
+	*x = UpgradeResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeResponse) ProtoMessage() {}
+
+func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
+func (*UpgradeResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpgradeResponse) GetWorkers() []*Worker {
+	if x != nil {
+		return x.Workers
+	}
+	return nil
+}
+
+func (x *UpgradeResponse) GetSupervisor() bool {
+	if x != nil {
+		return x.Supervisor
+	}
+	return false
+}
+
 type ListChannelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -277,7 +615,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -289,7 +627,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -302,7 +640,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 type ListChannelsResponse struct {
@@ -314,7 +652,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -326,7 +664,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -339,7 +677,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelSummary {
@@ -364,7 +702,7 @@ type ChannelSummary struct {
 
 func (x *ChannelSummary) Reset() {
 	*x = ChannelSummary{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +714,7 @@ func (x *ChannelSummary) String() string {
 func (*ChannelSummary) ProtoMessage() {}
 
 func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +727,7 @@ func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelSummary.ProtoReflect.Descriptor instead.
 func (*ChannelSummary) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ChannelSummary) GetChannelId() string {
@@ -443,7 +781,7 @@ type GetChannelRequest struct {
 
 func (x *GetChannelRequest) Reset() {
 	*x = GetChannelRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -455,7 +793,7 @@ func (x *GetChannelRequest) String() string {
 func (*GetChannelRequest) ProtoMessage() {}
 
 func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -468,7 +806,7 @@ func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelRequest.ProtoReflect.Descriptor instead.
 func (*GetChannelRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetChannelRequest) GetChannelId() string {
@@ -490,7 +828,7 @@ type GetChannelResponse struct {
 
 func (x *GetChannelResponse) Reset() {
 	*x = GetChannelResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +840,7 @@ func (x *GetChannelResponse) String() string {
 func (*GetChannelResponse) ProtoMessage() {}
 
 func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +853,7 @@ func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelResponse.ProtoReflect.Descriptor instead.
 func (*GetChannelResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetChannelResponse) GetSummary() *ChannelSummary {
@@ -554,7 +892,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -566,7 +904,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -579,7 +917,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *User) GetUserId() string {
@@ -632,7 +970,7 @@ type Transport struct {
 
 func (x *Transport) Reset() {
 	*x = Transport{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -644,7 +982,7 @@ func (x *Transport) String() string {
 func (*Transport) ProtoMessage() {}
 
 func (x *Transport) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -657,7 +995,7 @@ func (x *Transport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transport.ProtoReflect.Descriptor instead.
 func (*Transport) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Transport) GetTransportId() string {
@@ -723,7 +1061,7 @@ type Hearing struct {
 
 func (x *Hearing) Reset() {
 	*x = Hearing{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -735,7 +1073,7 @@ func (x *Hearing) String() string {
 func (*Hearing) ProtoMessage() {}
 
 func (x *Hearing) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -748,7 +1086,7 @@ func (x *Hearing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hearing.ProtoReflect.Descriptor instead.
 func (*Hearing) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Hearing) GetListenerUserId() string {
@@ -810,7 +1148,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +1160,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +1173,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Link) GetPackets() uint64 {
@@ -906,7 +1244,7 @@ type KickUserRequest struct {
 
 func (x *KickUserRequest) Reset() {
 	*x = KickUserRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1256,7 @@ func (x *KickUserRequest) String() string {
 func (*KickUserRequest) ProtoMessage() {}
 
 func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1269,7 @@ func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserRequest.ProtoReflect.Descriptor instead.
 func (*KickUserRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *KickUserRequest) GetChannelId() string {
@@ -965,7 +1303,7 @@ type KickUserResponse struct {
 
 func (x *KickUserResponse) Reset() {
 	*x = KickUserResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -977,7 +1315,7 @@ func (x *KickUserResponse) String() string {
 func (*KickUserResponse) ProtoMessage() {}
 
 func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -990,7 +1328,7 @@ func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserResponse.ProtoReflect.Descriptor instead.
 func (*KickUserResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *KickUserResponse) GetSockets() uint32 {
@@ -1007,7 +1345,7 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x1bdspeak/admin/v1/admin.proto\x12\x0fdspeak.admin.v1\"\x14\n" +
 	"\x12ListWorkersRequest\"H\n" +
 	"\x13ListWorkersResponse\x121\n" +
-	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xef\x03\n" +
+	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\x9d\x05\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x1e\n" +
@@ -1029,8 +1367,32 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x10packets_received\x18\r \x01(\x04R\x0fpacketsReceived\x12!\n" +
 	"\fpackets_sent\x18\x0e \x01(\x04R\vpacketsSent\x12'\n" +
 	"\x0fpackets_dropped\x18\x0f \x01(\x04R\x0epacketsDropped\x12\x1b\n" +
-	"\tuptime_ms\x18\x10 \x01(\x04R\buptimeMsB\x06\n" +
-	"\x04_cpu\"\x15\n" +
+	"\tuptime_ms\x18\x10 \x01(\x04R\buptimeMs\x12\x14\n" +
+	"\x05epoch\x18\x11 \x01(\x04R\x05epoch\x12\x1c\n" +
+	"\ttakeovers\x18\x12 \x01(\rR\ttakeovers\x12-\n" +
+	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
+	"\bdraining\x18\x15 \x01(\bR\bdrainingB\x06\n" +
+	"\x04_cpuB\x13\n" +
+	"\x11_last_takeover_ms\"*\n" +
+	"\x14RestartWorkerRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\"H\n" +
+	"\x15RestartWorkerResponse\x12/\n" +
+	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"]\n" +
+	"\x12DrainWorkerRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x1f\n" +
+	"\vdeadline_ms\x18\x02 \x01(\x04R\n" +
+	"deadlineMs\x12\x12\n" +
+	"\x04undo\x18\x03 \x01(\bR\x04undo\"F\n" +
+	"\x13DrainWorkerResponse\x12/\n" +
+	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"3\n" +
+	"\x0eUpgradeRequest\x12!\n" +
+	"\fworkers_only\x18\x01 \x01(\bR\vworkersOnly\"d\n" +
+	"\x0fUpgradeResponse\x121\n" +
+	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\x12\x1e\n" +
+	"\n" +
+	"supervisor\x18\x02 \x01(\bR\n" +
+	"supervisor\"\x15\n" +
 	"\x13ListChannelsRequest\"S\n" +
 	"\x14ListChannelsResponse\x12;\n" +
 	"\bchannels\x18\x01 \x03(\v2\x1f.dspeak.admin.v1.ChannelSummaryR\bchannels\"\xce\x01\n" +
@@ -1100,13 +1462,16 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\",\n" +
 	"\x10KickUserResponse\x12\x18\n" +
-	"\asockets\x18\x01 \x01(\rR\asockets2\xed\x02\n" +
+	"\asockets\x18\x01 \x01(\rR\asockets2\xf5\x04\n" +
 	"\fAdminService\x12X\n" +
 	"\vListWorkers\x12#.dspeak.admin.v1.ListWorkersRequest\x1a$.dspeak.admin.v1.ListWorkersResponse\x12[\n" +
 	"\fListChannels\x12$.dspeak.admin.v1.ListChannelsRequest\x1a%.dspeak.admin.v1.ListChannelsResponse\x12U\n" +
 	"\n" +
 	"GetChannel\x12\".dspeak.admin.v1.GetChannelRequest\x1a#.dspeak.admin.v1.GetChannelResponse\x12O\n" +
-	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
+	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponse\x12^\n" +
+	"\rRestartWorker\x12%.dspeak.admin.v1.RestartWorkerRequest\x1a&.dspeak.admin.v1.RestartWorkerResponse\x12X\n" +
+	"\vDrainWorker\x12#.dspeak.admin.v1.DrainWorkerRequest\x1a$.dspeak.admin.v1.DrainWorkerResponse\x12L\n" +
+	"\aUpgrade\x12\x1f.dspeak.admin.v1.UpgradeRequest\x1a .dspeak.admin.v1.UpgradeResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_dspeak_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1120,45 +1485,60 @@ func file_dspeak_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_dspeak_admin_v1_admin_proto_rawDescData
 }
 
-var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_dspeak_admin_v1_admin_proto_goTypes = []any{
-	(*ListWorkersRequest)(nil),   // 0: dspeak.admin.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),  // 1: dspeak.admin.v1.ListWorkersResponse
-	(*Worker)(nil),               // 2: dspeak.admin.v1.Worker
-	(*ListChannelsRequest)(nil),  // 3: dspeak.admin.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil), // 4: dspeak.admin.v1.ListChannelsResponse
-	(*ChannelSummary)(nil),       // 5: dspeak.admin.v1.ChannelSummary
-	(*GetChannelRequest)(nil),    // 6: dspeak.admin.v1.GetChannelRequest
-	(*GetChannelResponse)(nil),   // 7: dspeak.admin.v1.GetChannelResponse
-	(*User)(nil),                 // 8: dspeak.admin.v1.User
-	(*Transport)(nil),            // 9: dspeak.admin.v1.Transport
-	(*Hearing)(nil),              // 10: dspeak.admin.v1.Hearing
-	(*Link)(nil),                 // 11: dspeak.admin.v1.Link
-	(*KickUserRequest)(nil),      // 12: dspeak.admin.v1.KickUserRequest
-	(*KickUserResponse)(nil),     // 13: dspeak.admin.v1.KickUserResponse
+	(*ListWorkersRequest)(nil),    // 0: dspeak.admin.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 1: dspeak.admin.v1.ListWorkersResponse
+	(*Worker)(nil),                // 2: dspeak.admin.v1.Worker
+	(*RestartWorkerRequest)(nil),  // 3: dspeak.admin.v1.RestartWorkerRequest
+	(*RestartWorkerResponse)(nil), // 4: dspeak.admin.v1.RestartWorkerResponse
+	(*DrainWorkerRequest)(nil),    // 5: dspeak.admin.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),   // 6: dspeak.admin.v1.DrainWorkerResponse
+	(*UpgradeRequest)(nil),        // 7: dspeak.admin.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 8: dspeak.admin.v1.UpgradeResponse
+	(*ListChannelsRequest)(nil),   // 9: dspeak.admin.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil),  // 10: dspeak.admin.v1.ListChannelsResponse
+	(*ChannelSummary)(nil),        // 11: dspeak.admin.v1.ChannelSummary
+	(*GetChannelRequest)(nil),     // 12: dspeak.admin.v1.GetChannelRequest
+	(*GetChannelResponse)(nil),    // 13: dspeak.admin.v1.GetChannelResponse
+	(*User)(nil),                  // 14: dspeak.admin.v1.User
+	(*Transport)(nil),             // 15: dspeak.admin.v1.Transport
+	(*Hearing)(nil),               // 16: dspeak.admin.v1.Hearing
+	(*Link)(nil),                  // 17: dspeak.admin.v1.Link
+	(*KickUserRequest)(nil),       // 18: dspeak.admin.v1.KickUserRequest
+	(*KickUserResponse)(nil),      // 19: dspeak.admin.v1.KickUserResponse
 }
 var file_dspeak_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: dspeak.admin.v1.ListWorkersResponse.workers:type_name -> dspeak.admin.v1.Worker
-	5,  // 1: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
-	5,  // 2: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
-	8,  // 3: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
-	10, // 4: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
-	11, // 5: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
-	9,  // 6: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
-	11, // 7: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
-	0,  // 8: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
-	3,  // 9: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
-	6,  // 10: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
-	12, // 11: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
-	1,  // 12: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
-	4,  // 13: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
-	7,  // 14: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
-	13, // 15: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	2,  // 1: dspeak.admin.v1.RestartWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
+	2,  // 2: dspeak.admin.v1.DrainWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
+	2,  // 3: dspeak.admin.v1.UpgradeResponse.workers:type_name -> dspeak.admin.v1.Worker
+	11, // 4: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
+	11, // 5: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
+	14, // 6: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
+	16, // 7: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
+	17, // 8: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
+	15, // 9: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
+	17, // 10: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
+	0,  // 11: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
+	9,  // 12: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
+	12, // 13: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
+	18, // 14: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
+	3,  // 15: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
+	5,  // 16: dspeak.admin.v1.AdminService.DrainWorker:input_type -> dspeak.admin.v1.DrainWorkerRequest
+	7,  // 17: dspeak.admin.v1.AdminService.Upgrade:input_type -> dspeak.admin.v1.UpgradeRequest
+	1,  // 18: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
+	10, // 19: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
+	13, // 20: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
+	19, // 21: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
+	4,  // 22: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
+	6,  // 23: dspeak.admin.v1.AdminService.DrainWorker:output_type -> dspeak.admin.v1.DrainWorkerResponse
+	8,  // 24: dspeak.admin.v1.AdminService.Upgrade:output_type -> dspeak.admin.v1.UpgradeResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_admin_v1_admin_proto_init() }
@@ -1167,16 +1547,16 @@ func file_dspeak_admin_v1_admin_proto_init() {
 		return
 	}
 	file_dspeak_admin_v1_admin_proto_msgTypes[2].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[5].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[8].OneofWrappers = []any{}
 	file_dspeak_admin_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[14].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_admin_v1_admin_proto_rawDesc), len(file_dspeak_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

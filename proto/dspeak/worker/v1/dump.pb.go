@@ -142,8 +142,10 @@ type WorkerDump struct {
 	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
 	Pid   uint32                 `protobuf:"varint,2,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Grows by one with each process that serves the slot.
-	Generation    uint64        `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
-	Routers       []*RouterDump `protobuf:"bytes,4,rep,name=routers,proto3" json:"routers,omitempty"`
+	Generation uint64        `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
+	Routers    []*RouterDump `protobuf:"bytes,4,rep,name=routers,proto3" json:"routers,omitempty"`
+	// Grows by one when the slot begins with nothing; a takeover keeps it.
+	Epoch         uint64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -206,10 +208,18 @@ func (x *WorkerDump) GetRouters() []*RouterDump {
 	return nil
 }
 
+func (x *WorkerDump) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
 type RouterDump struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Transports    []*TransportDump       `protobuf:"bytes,2,rep,name=transports,proto3" json:"transports,omitempty"`
+	AppData       []byte                 `protobuf:"bytes,3,opt,name=app_data,json=appData,proto3" json:"app_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -258,6 +268,13 @@ func (x *RouterDump) GetTransports() []*TransportDump {
 	return nil
 }
 
+func (x *RouterDump) GetAppData() []byte {
+	if x != nil {
+		return x.AppData
+	}
+	return nil
+}
+
 type TransportDump struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	Id        string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
@@ -271,6 +288,7 @@ type TransportDump struct {
 	IceSelectedTuple *IceTuple       `protobuf:"bytes,6,opt,name=ice_selected_tuple,json=iceSelectedTuple,proto3" json:"ice_selected_tuple,omitempty"`
 	Producers        []*ProducerDump `protobuf:"bytes,7,rep,name=producers,proto3" json:"producers,omitempty"`
 	Consumers        []*ConsumerDump `protobuf:"bytes,8,rep,name=consumers,proto3" json:"consumers,omitempty"`
+	AppData          []byte          `protobuf:"bytes,9,opt,name=app_data,json=appData,proto3" json:"app_data,omitempty"`
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -357,6 +375,13 @@ func (x *TransportDump) GetProducers() []*ProducerDump {
 func (x *TransportDump) GetConsumers() []*ConsumerDump {
 	if x != nil {
 		return x.Consumers
+	}
+	return nil
+}
+
+func (x *TransportDump) GetAppData() []byte {
+	if x != nil {
+		return x.AppData
 	}
 	return nil
 }
@@ -601,7 +626,7 @@ var File_dspeak_worker_v1_dump_proto protoreflect.FileDescriptor
 
 const file_dspeak_worker_v1_dump_proto_rawDesc = "" +
 	"\n" +
-	"\x1bdspeak/worker/v1/dump.proto\x12\x10dspeak.worker.v1\x1a!dspeak/worker/v1/parameters.proto\"\x8a\x01\n" +
+	"\x1bdspeak/worker/v1/dump.proto\x12\x10dspeak.worker.v1\x1a!dspeak/worker/v1/parameters.proto\"\xa0\x01\n" +
 	"\n" +
 	"WorkerDump\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
@@ -609,13 +634,15 @@ const file_dspeak_worker_v1_dump_proto_rawDesc = "" +
 	"\n" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x126\n" +
-	"\arouters\x18\x04 \x03(\v2\x1c.dspeak.worker.v1.RouterDumpR\arouters\"]\n" +
+	"\arouters\x18\x04 \x03(\v2\x1c.dspeak.worker.v1.RouterDumpR\arouters\x12\x14\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"x\n" +
 	"\n" +
 	"RouterDump\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12?\n" +
 	"\n" +
 	"transports\x18\x02 \x03(\v2\x1f.dspeak.worker.v1.TransportDumpR\n" +
-	"transports\"\xa5\x03\n" +
+	"transports\x12\x19\n" +
+	"\bapp_data\x18\x03 \x01(\fR\aappData\"\xc0\x03\n" +
 	"\rTransportDump\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x127\n" +
 	"\tice_state\x18\x02 \x01(\x0e2\x1a.dspeak.worker.v1.IceStateR\biceState\x12:\n" +
@@ -625,7 +652,8 @@ const file_dspeak_worker_v1_dump_proto_rawDesc = "" +
 	"\fsrtp_profile\x18\x05 \x01(\tR\vsrtpProfile\x12H\n" +
 	"\x12ice_selected_tuple\x18\x06 \x01(\v2\x1a.dspeak.worker.v1.IceTupleR\x10iceSelectedTuple\x12<\n" +
 	"\tproducers\x18\a \x03(\v2\x1e.dspeak.worker.v1.ProducerDumpR\tproducers\x12<\n" +
-	"\tconsumers\x18\b \x03(\v2\x1e.dspeak.worker.v1.ConsumerDumpR\tconsumers\"\xb2\x01\n" +
+	"\tconsumers\x18\b \x03(\v2\x1e.dspeak.worker.v1.ConsumerDumpR\tconsumers\x12\x19\n" +
+	"\bapp_data\x18\t \x01(\fR\aappData\"\xb2\x01\n" +
 	"\bIceTuple\x12\x1a\n" +
 	"\bprotocol\x18\x01 \x01(\tR\bprotocol\x12#\n" +
 	"\rlocal_address\x18\x02 \x01(\tR\flocalAddress\x12\x1d\n" +

@@ -77,8 +77,10 @@ func (AddressFamily) EnumDescriptor() ([]byte, []int) {
 }
 
 type CreateRouterRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	RouterId      string                 `protobuf:"bytes,1,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	RouterId string                 `protobuf:"bytes,1,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	// Opaque to the worker, kept for the caller, at most 4 KiB; Dump returns it.
+	AppData       []byte `protobuf:"bytes,2,opt,name=app_data,json=appData,proto3" json:"app_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -118,6 +120,13 @@ func (x *CreateRouterRequest) GetRouterId() string {
 		return x.RouterId
 	}
 	return ""
+}
+
+func (x *CreateRouterRequest) GetAppData() []byte {
+	if x != nil {
+		return x.AppData
+	}
+	return nil
 }
 
 type CreateRouterResponse struct {
@@ -244,6 +253,94 @@ func (*CloseRouterResponse) Descriptor() ([]byte, []int) {
 	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{3}
 }
 
+type SetRouterAppDataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	RouterId      string                 `protobuf:"bytes,1,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
+	AppData       []byte                 `protobuf:"bytes,2,opt,name=app_data,json=appData,proto3" json:"app_data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRouterAppDataRequest) Reset() {
+	*x = SetRouterAppDataRequest{}
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRouterAppDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRouterAppDataRequest) ProtoMessage() {}
+
+func (x *SetRouterAppDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRouterAppDataRequest.ProtoReflect.Descriptor instead.
+func (*SetRouterAppDataRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SetRouterAppDataRequest) GetRouterId() string {
+	if x != nil {
+		return x.RouterId
+	}
+	return ""
+}
+
+func (x *SetRouterAppDataRequest) GetAppData() []byte {
+	if x != nil {
+		return x.AppData
+	}
+	return nil
+}
+
+type SetRouterAppDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRouterAppDataResponse) Reset() {
+	*x = SetRouterAppDataResponse{}
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRouterAppDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRouterAppDataResponse) ProtoMessage() {}
+
+func (x *SetRouterAppDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRouterAppDataResponse.ProtoReflect.Descriptor instead.
+func (*SetRouterAppDataResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{5}
+}
+
 type CreateTransportRequest struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
 	RouterId    string                 `protobuf:"bytes,1,opt,name=router_id,json=routerId,proto3" json:"router_id,omitempty"`
@@ -251,14 +348,16 @@ type CreateTransportRequest struct {
 	Family      AddressFamily          `protobuf:"varint,3,opt,name=family,proto3,enum=dspeak.worker.v1.AddressFamily" json:"family,omitempty"`
 	// The literal addresses to announce, highest preference first. Empty: those of
 	// the worker's configuration.
-	Announced     []*AnnouncedAddress `protobuf:"bytes,4,rep,name=announced,proto3" json:"announced,omitempty"`
+	Announced []*AnnouncedAddress `protobuf:"bytes,4,rep,name=announced,proto3" json:"announced,omitempty"`
+	// As in CreateRouterRequest, at most 16 KiB.
+	AppData       []byte `protobuf:"bytes,5,opt,name=app_data,json=appData,proto3" json:"app_data,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateTransportRequest) Reset() {
 	*x = CreateTransportRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[4]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -270,7 +369,7 @@ func (x *CreateTransportRequest) String() string {
 func (*CreateTransportRequest) ProtoMessage() {}
 
 func (x *CreateTransportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[4]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -283,7 +382,7 @@ func (x *CreateTransportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTransportRequest.ProtoReflect.Descriptor instead.
 func (*CreateTransportRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateTransportRequest) GetRouterId() string {
@@ -314,6 +413,13 @@ func (x *CreateTransportRequest) GetAnnounced() []*AnnouncedAddress {
 	return nil
 }
 
+func (x *CreateTransportRequest) GetAppData() []byte {
+	if x != nil {
+		return x.AppData
+	}
+	return nil
+}
+
 // AnnouncedAddress is an address under which clients reach a bound media socket.
 type AnnouncedAddress struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -327,7 +433,7 @@ type AnnouncedAddress struct {
 
 func (x *AnnouncedAddress) Reset() {
 	*x = AnnouncedAddress{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[5]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -339,7 +445,7 @@ func (x *AnnouncedAddress) String() string {
 func (*AnnouncedAddress) ProtoMessage() {}
 
 func (x *AnnouncedAddress) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[5]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -352,7 +458,7 @@ func (x *AnnouncedAddress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AnnouncedAddress.ProtoReflect.Descriptor instead.
 func (*AnnouncedAddress) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AnnouncedAddress) GetAddress() string {
@@ -380,7 +486,7 @@ type CreateTransportResponse struct {
 
 func (x *CreateTransportResponse) Reset() {
 	*x = CreateTransportResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[6]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +498,7 @@ func (x *CreateTransportResponse) String() string {
 func (*CreateTransportResponse) ProtoMessage() {}
 
 func (x *CreateTransportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[6]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +511,7 @@ func (x *CreateTransportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTransportResponse.ProtoReflect.Descriptor instead.
 func (*CreateTransportResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateTransportResponse) GetIceParameters() *IceParameters {
@@ -439,7 +545,7 @@ type ConnectTransportRequest struct {
 
 func (x *ConnectTransportRequest) Reset() {
 	*x = ConnectTransportRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[7]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -451,7 +557,7 @@ func (x *ConnectTransportRequest) String() string {
 func (*ConnectTransportRequest) ProtoMessage() {}
 
 func (x *ConnectTransportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[7]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -464,7 +570,7 @@ func (x *ConnectTransportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectTransportRequest.ProtoReflect.Descriptor instead.
 func (*ConnectTransportRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConnectTransportRequest) GetTransportId() string {
@@ -491,7 +597,7 @@ type ConnectTransportResponse struct {
 
 func (x *ConnectTransportResponse) Reset() {
 	*x = ConnectTransportResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[8]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -503,7 +609,7 @@ func (x *ConnectTransportResponse) String() string {
 func (*ConnectTransportResponse) ProtoMessage() {}
 
 func (x *ConnectTransportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[8]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -516,7 +622,7 @@ func (x *ConnectTransportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectTransportResponse.ProtoReflect.Descriptor instead.
 func (*ConnectTransportResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{8}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ConnectTransportResponse) GetDtlsLocalRole() string {
@@ -524,6 +630,94 @@ func (x *ConnectTransportResponse) GetDtlsLocalRole() string {
 		return x.DtlsLocalRole
 	}
 	return ""
+}
+
+type SetTransportAppDataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	TransportId   string                 `protobuf:"bytes,1,opt,name=transport_id,json=transportId,proto3" json:"transport_id,omitempty"`
+	AppData       []byte                 `protobuf:"bytes,2,opt,name=app_data,json=appData,proto3" json:"app_data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTransportAppDataRequest) Reset() {
+	*x = SetTransportAppDataRequest{}
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTransportAppDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTransportAppDataRequest) ProtoMessage() {}
+
+func (x *SetTransportAppDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTransportAppDataRequest.ProtoReflect.Descriptor instead.
+func (*SetTransportAppDataRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *SetTransportAppDataRequest) GetTransportId() string {
+	if x != nil {
+		return x.TransportId
+	}
+	return ""
+}
+
+func (x *SetTransportAppDataRequest) GetAppData() []byte {
+	if x != nil {
+		return x.AppData
+	}
+	return nil
+}
+
+type SetTransportAppDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetTransportAppDataResponse) Reset() {
+	*x = SetTransportAppDataResponse{}
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetTransportAppDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetTransportAppDataResponse) ProtoMessage() {}
+
+func (x *SetTransportAppDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetTransportAppDataResponse.ProtoReflect.Descriptor instead.
+func (*SetTransportAppDataResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{12}
 }
 
 type CloseTransportRequest struct {
@@ -535,7 +729,7 @@ type CloseTransportRequest struct {
 
 func (x *CloseTransportRequest) Reset() {
 	*x = CloseTransportRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[9]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +741,7 @@ func (x *CloseTransportRequest) String() string {
 func (*CloseTransportRequest) ProtoMessage() {}
 
 func (x *CloseTransportRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[9]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +754,7 @@ func (x *CloseTransportRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseTransportRequest.ProtoReflect.Descriptor instead.
 func (*CloseTransportRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{9}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CloseTransportRequest) GetTransportId() string {
@@ -578,7 +772,7 @@ type CloseTransportResponse struct {
 
 func (x *CloseTransportResponse) Reset() {
 	*x = CloseTransportResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[10]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -590,7 +784,7 @@ func (x *CloseTransportResponse) String() string {
 func (*CloseTransportResponse) ProtoMessage() {}
 
 func (x *CloseTransportResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[10]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -603,7 +797,7 @@ func (x *CloseTransportResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseTransportResponse.ProtoReflect.Descriptor instead.
 func (*CloseTransportResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{10}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{14}
 }
 
 type ProduceRequest struct {
@@ -620,7 +814,7 @@ type ProduceRequest struct {
 
 func (x *ProduceRequest) Reset() {
 	*x = ProduceRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[11]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -632,7 +826,7 @@ func (x *ProduceRequest) String() string {
 func (*ProduceRequest) ProtoMessage() {}
 
 func (x *ProduceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[11]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -645,7 +839,7 @@ func (x *ProduceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProduceRequest.ProtoReflect.Descriptor instead.
 func (*ProduceRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{11}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProduceRequest) GetTransportId() string {
@@ -693,7 +887,7 @@ type ProduceResponse struct {
 
 func (x *ProduceResponse) Reset() {
 	*x = ProduceResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[12]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -705,7 +899,7 @@ func (x *ProduceResponse) String() string {
 func (*ProduceResponse) ProtoMessage() {}
 
 func (x *ProduceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[12]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -718,7 +912,7 @@ func (x *ProduceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProduceResponse.ProtoReflect.Descriptor instead.
 func (*ProduceResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{12}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ProduceResponse) GetConsumableRtpParameters() *RtpParameters {
@@ -737,7 +931,7 @@ type PauseProducerRequest struct {
 
 func (x *PauseProducerRequest) Reset() {
 	*x = PauseProducerRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[13]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -749,7 +943,7 @@ func (x *PauseProducerRequest) String() string {
 func (*PauseProducerRequest) ProtoMessage() {}
 
 func (x *PauseProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[13]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -762,7 +956,7 @@ func (x *PauseProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseProducerRequest.ProtoReflect.Descriptor instead.
 func (*PauseProducerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{13}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PauseProducerRequest) GetProducerId() string {
@@ -780,7 +974,7 @@ type PauseProducerResponse struct {
 
 func (x *PauseProducerResponse) Reset() {
 	*x = PauseProducerResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[14]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -792,7 +986,7 @@ func (x *PauseProducerResponse) String() string {
 func (*PauseProducerResponse) ProtoMessage() {}
 
 func (x *PauseProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[14]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -805,7 +999,7 @@ func (x *PauseProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseProducerResponse.ProtoReflect.Descriptor instead.
 func (*PauseProducerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{14}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{18}
 }
 
 type ResumeProducerRequest struct {
@@ -817,7 +1011,7 @@ type ResumeProducerRequest struct {
 
 func (x *ResumeProducerRequest) Reset() {
 	*x = ResumeProducerRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[15]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -829,7 +1023,7 @@ func (x *ResumeProducerRequest) String() string {
 func (*ResumeProducerRequest) ProtoMessage() {}
 
 func (x *ResumeProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[15]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -842,7 +1036,7 @@ func (x *ResumeProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeProducerRequest.ProtoReflect.Descriptor instead.
 func (*ResumeProducerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{15}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ResumeProducerRequest) GetProducerId() string {
@@ -860,7 +1054,7 @@ type ResumeProducerResponse struct {
 
 func (x *ResumeProducerResponse) Reset() {
 	*x = ResumeProducerResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[16]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1066,7 @@ func (x *ResumeProducerResponse) String() string {
 func (*ResumeProducerResponse) ProtoMessage() {}
 
 func (x *ResumeProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[16]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1079,7 @@ func (x *ResumeProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeProducerResponse.ProtoReflect.Descriptor instead.
 func (*ResumeProducerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{16}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{20}
 }
 
 type CloseProducerRequest struct {
@@ -897,7 +1091,7 @@ type CloseProducerRequest struct {
 
 func (x *CloseProducerRequest) Reset() {
 	*x = CloseProducerRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[17]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -909,7 +1103,7 @@ func (x *CloseProducerRequest) String() string {
 func (*CloseProducerRequest) ProtoMessage() {}
 
 func (x *CloseProducerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[17]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -922,7 +1116,7 @@ func (x *CloseProducerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseProducerRequest.ProtoReflect.Descriptor instead.
 func (*CloseProducerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{17}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CloseProducerRequest) GetProducerId() string {
@@ -940,7 +1134,7 @@ type CloseProducerResponse struct {
 
 func (x *CloseProducerResponse) Reset() {
 	*x = CloseProducerResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[18]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +1146,7 @@ func (x *CloseProducerResponse) String() string {
 func (*CloseProducerResponse) ProtoMessage() {}
 
 func (x *CloseProducerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[18]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +1159,7 @@ func (x *CloseProducerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseProducerResponse.ProtoReflect.Descriptor instead.
 func (*CloseProducerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{18}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{22}
 }
 
 type ConsumeRequest struct {
@@ -981,7 +1175,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[19]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -993,7 +1187,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[19]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1006,7 +1200,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{19}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConsumeRequest) GetTransportId() string {
@@ -1055,7 +1249,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[20]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1261,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[20]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1274,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{20}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConsumeResponse) GetKind() string {
@@ -1113,7 +1307,7 @@ type PauseConsumerRequest struct {
 
 func (x *PauseConsumerRequest) Reset() {
 	*x = PauseConsumerRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[21]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1319,7 @@ func (x *PauseConsumerRequest) String() string {
 func (*PauseConsumerRequest) ProtoMessage() {}
 
 func (x *PauseConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[21]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1332,7 @@ func (x *PauseConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseConsumerRequest.ProtoReflect.Descriptor instead.
 func (*PauseConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{21}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PauseConsumerRequest) GetConsumerId() string {
@@ -1156,7 +1350,7 @@ type PauseConsumerResponse struct {
 
 func (x *PauseConsumerResponse) Reset() {
 	*x = PauseConsumerResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[22]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1362,7 @@ func (x *PauseConsumerResponse) String() string {
 func (*PauseConsumerResponse) ProtoMessage() {}
 
 func (x *PauseConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[22]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1375,7 @@ func (x *PauseConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseConsumerResponse.ProtoReflect.Descriptor instead.
 func (*PauseConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{22}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{26}
 }
 
 type ResumeConsumerRequest struct {
@@ -1193,7 +1387,7 @@ type ResumeConsumerRequest struct {
 
 func (x *ResumeConsumerRequest) Reset() {
 	*x = ResumeConsumerRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[23]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1399,7 @@ func (x *ResumeConsumerRequest) String() string {
 func (*ResumeConsumerRequest) ProtoMessage() {}
 
 func (x *ResumeConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[23]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1412,7 @@ func (x *ResumeConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeConsumerRequest.ProtoReflect.Descriptor instead.
 func (*ResumeConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{23}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ResumeConsumerRequest) GetConsumerId() string {
@@ -1236,7 +1430,7 @@ type ResumeConsumerResponse struct {
 
 func (x *ResumeConsumerResponse) Reset() {
 	*x = ResumeConsumerResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[24]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1442,7 @@ func (x *ResumeConsumerResponse) String() string {
 func (*ResumeConsumerResponse) ProtoMessage() {}
 
 func (x *ResumeConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[24]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1455,7 @@ func (x *ResumeConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeConsumerResponse.ProtoReflect.Descriptor instead.
 func (*ResumeConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{24}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{28}
 }
 
 type CloseConsumerRequest struct {
@@ -1273,7 +1467,7 @@ type CloseConsumerRequest struct {
 
 func (x *CloseConsumerRequest) Reset() {
 	*x = CloseConsumerRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[25]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1285,7 +1479,7 @@ func (x *CloseConsumerRequest) String() string {
 func (*CloseConsumerRequest) ProtoMessage() {}
 
 func (x *CloseConsumerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[25]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1298,7 +1492,7 @@ func (x *CloseConsumerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseConsumerRequest.ProtoReflect.Descriptor instead.
 func (*CloseConsumerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{25}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CloseConsumerRequest) GetConsumerId() string {
@@ -1316,7 +1510,7 @@ type CloseConsumerResponse struct {
 
 func (x *CloseConsumerResponse) Reset() {
 	*x = CloseConsumerResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[26]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1522,7 @@ func (x *CloseConsumerResponse) String() string {
 func (*CloseConsumerResponse) ProtoMessage() {}
 
 func (x *CloseConsumerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[26]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1535,7 @@ func (x *CloseConsumerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseConsumerResponse.ProtoReflect.Descriptor instead.
 func (*CloseConsumerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{26}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{30}
 }
 
 type DumpRequest struct {
@@ -1354,7 +1548,7 @@ type DumpRequest struct {
 
 func (x *DumpRequest) Reset() {
 	*x = DumpRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[27]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1366,7 +1560,7 @@ func (x *DumpRequest) String() string {
 func (*DumpRequest) ProtoMessage() {}
 
 func (x *DumpRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[27]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1379,7 +1573,7 @@ func (x *DumpRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpRequest.ProtoReflect.Descriptor instead.
 func (*DumpRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{27}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *DumpRequest) GetRouterId() string {
@@ -1398,7 +1592,7 @@ type DumpResponse struct {
 
 func (x *DumpResponse) Reset() {
 	*x = DumpResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[28]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1604,7 @@ func (x *DumpResponse) String() string {
 func (*DumpResponse) ProtoMessage() {}
 
 func (x *DumpResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[28]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1617,7 @@ func (x *DumpResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DumpResponse.ProtoReflect.Descriptor instead.
 func (*DumpResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{28}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DumpResponse) GetWorker() *WorkerDump {
@@ -1451,7 +1645,7 @@ type GetStatsRequest struct {
 
 func (x *GetStatsRequest) Reset() {
 	*x = GetStatsRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[29]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1463,7 +1657,7 @@ func (x *GetStatsRequest) String() string {
 func (*GetStatsRequest) ProtoMessage() {}
 
 func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[29]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1476,7 +1670,7 @@ func (x *GetStatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatsRequest.ProtoReflect.Descriptor instead.
 func (*GetStatsRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{29}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *GetStatsRequest) GetTarget() isGetStatsRequest_Target {
@@ -1561,7 +1755,7 @@ type GetStatsResponse struct {
 
 func (x *GetStatsResponse) Reset() {
 	*x = GetStatsResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[30]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1573,7 +1767,7 @@ func (x *GetStatsResponse) String() string {
 func (*GetStatsResponse) ProtoMessage() {}
 
 func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[30]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1586,7 +1780,7 @@ func (x *GetStatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStatsResponse.ProtoReflect.Descriptor instead.
 func (*GetStatsResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{30}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *GetStatsResponse) GetTransports() []*TransportStats {
@@ -1618,7 +1812,7 @@ type GetResourceUsageRequest struct {
 
 func (x *GetResourceUsageRequest) Reset() {
 	*x = GetResourceUsageRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[31]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1824,7 @@ func (x *GetResourceUsageRequest) String() string {
 func (*GetResourceUsageRequest) ProtoMessage() {}
 
 func (x *GetResourceUsageRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[31]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1837,7 @@ func (x *GetResourceUsageRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResourceUsageRequest.ProtoReflect.Descriptor instead.
 func (*GetResourceUsageRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{31}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{35}
 }
 
 type GetResourceUsageResponse struct {
@@ -1655,7 +1849,7 @@ type GetResourceUsageResponse struct {
 
 func (x *GetResourceUsageResponse) Reset() {
 	*x = GetResourceUsageResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[32]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1861,7 @@ func (x *GetResourceUsageResponse) String() string {
 func (*GetResourceUsageResponse) ProtoMessage() {}
 
 func (x *GetResourceUsageResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[32]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1874,7 @@ func (x *GetResourceUsageResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetResourceUsageResponse.ProtoReflect.Descriptor instead.
 func (*GetResourceUsageResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{32}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *GetResourceUsageResponse) GetUsage() *ResourceUsage {
@@ -1698,7 +1892,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[33]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1904,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[33]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1917,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{33}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{37}
 }
 
 type WatchEventsResponse struct {
@@ -1740,7 +1934,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[34]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1752,7 +1946,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[34]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1765,7 +1959,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{34}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchEventsResponse) GetEvent() isWatchEventsResponse_Event {
@@ -1838,7 +2032,7 @@ type TransportClosedEvent struct {
 
 func (x *TransportClosedEvent) Reset() {
 	*x = TransportClosedEvent{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[35]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1850,7 +2044,7 @@ func (x *TransportClosedEvent) String() string {
 func (*TransportClosedEvent) ProtoMessage() {}
 
 func (x *TransportClosedEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[35]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1863,7 +2057,7 @@ func (x *TransportClosedEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransportClosedEvent.ProtoReflect.Descriptor instead.
 func (*TransportClosedEvent) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{35}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *TransportClosedEvent) GetRouterId() string {
@@ -1900,7 +2094,7 @@ type TransportStateEvent struct {
 
 func (x *TransportStateEvent) Reset() {
 	*x = TransportStateEvent{}
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[36]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2106,7 @@ func (x *TransportStateEvent) String() string {
 func (*TransportStateEvent) ProtoMessage() {}
 
 func (x *TransportStateEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[36]
+	mi := &file_dspeak_worker_v1_worker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2119,7 @@ func (x *TransportStateEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransportStateEvent.ProtoReflect.Descriptor instead.
 func (*TransportStateEvent) Descriptor() ([]byte, []int) {
-	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{36}
+	return file_dspeak_worker_v1_worker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TransportStateEvent) GetRouterId() string {
@@ -1960,19 +2154,25 @@ var File_dspeak_worker_v1_worker_proto protoreflect.FileDescriptor
 
 const file_dspeak_worker_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1ddspeak/worker/v1/worker.proto\x12\x10dspeak.worker.v1\x1a\x1bdspeak/worker/v1/dump.proto\x1a!dspeak/worker/v1/parameters.proto\x1a\x1cdspeak/worker/v1/stats.proto\"2\n" +
+	"\x1ddspeak/worker/v1/worker.proto\x12\x10dspeak.worker.v1\x1a\x1bdspeak/worker/v1/dump.proto\x1a!dspeak/worker/v1/parameters.proto\x1a\x1cdspeak/worker/v1/stats.proto\"M\n" +
 	"\x13CreateRouterRequest\x12\x1b\n" +
-	"\trouter_id\x18\x01 \x01(\tR\brouterId\"d\n" +
+	"\trouter_id\x18\x01 \x01(\tR\brouterId\x12\x19\n" +
+	"\bapp_data\x18\x02 \x01(\fR\aappData\"d\n" +
 	"\x14CreateRouterResponse\x12L\n" +
 	"\x10rtp_capabilities\x18\x01 \x01(\v2!.dspeak.worker.v1.RtpCapabilitiesR\x0frtpCapabilities\"1\n" +
 	"\x12CloseRouterRequest\x12\x1b\n" +
 	"\trouter_id\x18\x01 \x01(\tR\brouterId\"\x15\n" +
-	"\x13CloseRouterResponse\"\xd3\x01\n" +
+	"\x13CloseRouterResponse\"Q\n" +
+	"\x17SetRouterAppDataRequest\x12\x1b\n" +
+	"\trouter_id\x18\x01 \x01(\tR\brouterId\x12\x19\n" +
+	"\bapp_data\x18\x02 \x01(\fR\aappData\"\x1a\n" +
+	"\x18SetRouterAppDataResponse\"\xee\x01\n" +
 	"\x16CreateTransportRequest\x12\x1b\n" +
 	"\trouter_id\x18\x01 \x01(\tR\brouterId\x12!\n" +
 	"\ftransport_id\x18\x02 \x01(\tR\vtransportId\x127\n" +
 	"\x06family\x18\x03 \x01(\x0e2\x1f.dspeak.worker.v1.AddressFamilyR\x06family\x12@\n" +
-	"\tannounced\x18\x04 \x03(\v2\".dspeak.worker.v1.AnnouncedAddressR\tannounced\"@\n" +
+	"\tannounced\x18\x04 \x03(\v2\".dspeak.worker.v1.AnnouncedAddressR\tannounced\x12\x19\n" +
+	"\bapp_data\x18\x05 \x01(\fR\aappData\"@\n" +
 	"\x10AnnouncedAddress\x12\x18\n" +
 	"\aaddress\x18\x01 \x01(\tR\aaddress\x12\x12\n" +
 	"\x04port\x18\x02 \x01(\rR\x04port\"\xf3\x01\n" +
@@ -1984,7 +2184,11 @@ const file_dspeak_worker_v1_worker_proto_rawDesc = "" +
 	"\ftransport_id\x18\x01 \x01(\tR\vtransportId\x12I\n" +
 	"\x0fdtls_parameters\x18\x02 \x01(\v2 .dspeak.worker.v1.DtlsParametersR\x0edtlsParameters\"B\n" +
 	"\x18ConnectTransportResponse\x12&\n" +
-	"\x0fdtls_local_role\x18\x01 \x01(\tR\rdtlsLocalRole\":\n" +
+	"\x0fdtls_local_role\x18\x01 \x01(\tR\rdtlsLocalRole\"Z\n" +
+	"\x1aSetTransportAppDataRequest\x12!\n" +
+	"\ftransport_id\x18\x01 \x01(\tR\vtransportId\x12\x19\n" +
+	"\bapp_data\x18\x02 \x01(\fR\aappData\"\x1d\n" +
+	"\x1bSetTransportAppDataResponse\":\n" +
 	"\x15CloseTransportRequest\x12!\n" +
 	"\ftransport_id\x18\x01 \x01(\tR\vtransportId\"\x18\n" +
 	"\x16CloseTransportResponse\"\xc8\x01\n" +
@@ -2073,12 +2277,14 @@ const file_dspeak_worker_v1_worker_proto_rawDesc = "" +
 	"\rAddressFamily\x12\x1e\n" +
 	"\x1aADDRESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n" +
 	"\x13ADDRESS_FAMILY_IPV4\x10\x01\x12\x17\n" +
-	"\x13ADDRESS_FAMILY_IPV6\x10\x022\xd7\f\n" +
+	"\x13ADDRESS_FAMILY_IPV6\x10\x022\xb6\x0e\n" +
 	"\rWorkerService\x12]\n" +
 	"\fCreateRouter\x12%.dspeak.worker.v1.CreateRouterRequest\x1a&.dspeak.worker.v1.CreateRouterResponse\x12Z\n" +
-	"\vCloseRouter\x12$.dspeak.worker.v1.CloseRouterRequest\x1a%.dspeak.worker.v1.CloseRouterResponse\x12f\n" +
+	"\vCloseRouter\x12$.dspeak.worker.v1.CloseRouterRequest\x1a%.dspeak.worker.v1.CloseRouterResponse\x12i\n" +
+	"\x10SetRouterAppData\x12).dspeak.worker.v1.SetRouterAppDataRequest\x1a*.dspeak.worker.v1.SetRouterAppDataResponse\x12f\n" +
 	"\x0fCreateTransport\x12(.dspeak.worker.v1.CreateTransportRequest\x1a).dspeak.worker.v1.CreateTransportResponse\x12i\n" +
-	"\x10ConnectTransport\x12).dspeak.worker.v1.ConnectTransportRequest\x1a*.dspeak.worker.v1.ConnectTransportResponse\x12c\n" +
+	"\x10ConnectTransport\x12).dspeak.worker.v1.ConnectTransportRequest\x1a*.dspeak.worker.v1.ConnectTransportResponse\x12r\n" +
+	"\x13SetTransportAppData\x12,.dspeak.worker.v1.SetTransportAppDataRequest\x1a-.dspeak.worker.v1.SetTransportAppDataResponse\x12c\n" +
 	"\x0eCloseTransport\x12'.dspeak.worker.v1.CloseTransportRequest\x1a(.dspeak.worker.v1.CloseTransportResponse\x12N\n" +
 	"\aProduce\x12 .dspeak.worker.v1.ProduceRequest\x1a!.dspeak.worker.v1.ProduceResponse\x12`\n" +
 	"\rPauseProducer\x12&.dspeak.worker.v1.PauseProducerRequest\x1a'.dspeak.worker.v1.PauseProducerResponse\x12c\n" +
@@ -2106,117 +2312,125 @@ func file_dspeak_worker_v1_worker_proto_rawDescGZIP() []byte {
 }
 
 var file_dspeak_worker_v1_worker_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_dspeak_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_dspeak_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
 var file_dspeak_worker_v1_worker_proto_goTypes = []any{
-	(AddressFamily)(0),               // 0: dspeak.worker.v1.AddressFamily
-	(*CreateRouterRequest)(nil),      // 1: dspeak.worker.v1.CreateRouterRequest
-	(*CreateRouterResponse)(nil),     // 2: dspeak.worker.v1.CreateRouterResponse
-	(*CloseRouterRequest)(nil),       // 3: dspeak.worker.v1.CloseRouterRequest
-	(*CloseRouterResponse)(nil),      // 4: dspeak.worker.v1.CloseRouterResponse
-	(*CreateTransportRequest)(nil),   // 5: dspeak.worker.v1.CreateTransportRequest
-	(*AnnouncedAddress)(nil),         // 6: dspeak.worker.v1.AnnouncedAddress
-	(*CreateTransportResponse)(nil),  // 7: dspeak.worker.v1.CreateTransportResponse
-	(*ConnectTransportRequest)(nil),  // 8: dspeak.worker.v1.ConnectTransportRequest
-	(*ConnectTransportResponse)(nil), // 9: dspeak.worker.v1.ConnectTransportResponse
-	(*CloseTransportRequest)(nil),    // 10: dspeak.worker.v1.CloseTransportRequest
-	(*CloseTransportResponse)(nil),   // 11: dspeak.worker.v1.CloseTransportResponse
-	(*ProduceRequest)(nil),           // 12: dspeak.worker.v1.ProduceRequest
-	(*ProduceResponse)(nil),          // 13: dspeak.worker.v1.ProduceResponse
-	(*PauseProducerRequest)(nil),     // 14: dspeak.worker.v1.PauseProducerRequest
-	(*PauseProducerResponse)(nil),    // 15: dspeak.worker.v1.PauseProducerResponse
-	(*ResumeProducerRequest)(nil),    // 16: dspeak.worker.v1.ResumeProducerRequest
-	(*ResumeProducerResponse)(nil),   // 17: dspeak.worker.v1.ResumeProducerResponse
-	(*CloseProducerRequest)(nil),     // 18: dspeak.worker.v1.CloseProducerRequest
-	(*CloseProducerResponse)(nil),    // 19: dspeak.worker.v1.CloseProducerResponse
-	(*ConsumeRequest)(nil),           // 20: dspeak.worker.v1.ConsumeRequest
-	(*ConsumeResponse)(nil),          // 21: dspeak.worker.v1.ConsumeResponse
-	(*PauseConsumerRequest)(nil),     // 22: dspeak.worker.v1.PauseConsumerRequest
-	(*PauseConsumerResponse)(nil),    // 23: dspeak.worker.v1.PauseConsumerResponse
-	(*ResumeConsumerRequest)(nil),    // 24: dspeak.worker.v1.ResumeConsumerRequest
-	(*ResumeConsumerResponse)(nil),   // 25: dspeak.worker.v1.ResumeConsumerResponse
-	(*CloseConsumerRequest)(nil),     // 26: dspeak.worker.v1.CloseConsumerRequest
-	(*CloseConsumerResponse)(nil),    // 27: dspeak.worker.v1.CloseConsumerResponse
-	(*DumpRequest)(nil),              // 28: dspeak.worker.v1.DumpRequest
-	(*DumpResponse)(nil),             // 29: dspeak.worker.v1.DumpResponse
-	(*GetStatsRequest)(nil),          // 30: dspeak.worker.v1.GetStatsRequest
-	(*GetStatsResponse)(nil),         // 31: dspeak.worker.v1.GetStatsResponse
-	(*GetResourceUsageRequest)(nil),  // 32: dspeak.worker.v1.GetResourceUsageRequest
-	(*GetResourceUsageResponse)(nil), // 33: dspeak.worker.v1.GetResourceUsageResponse
-	(*WatchEventsRequest)(nil),       // 34: dspeak.worker.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),      // 35: dspeak.worker.v1.WatchEventsResponse
-	(*TransportClosedEvent)(nil),     // 36: dspeak.worker.v1.TransportClosedEvent
-	(*TransportStateEvent)(nil),      // 37: dspeak.worker.v1.TransportStateEvent
-	(*RtpCapabilities)(nil),          // 38: dspeak.worker.v1.RtpCapabilities
-	(*IceParameters)(nil),            // 39: dspeak.worker.v1.IceParameters
-	(*IceCandidate)(nil),             // 40: dspeak.worker.v1.IceCandidate
-	(*DtlsParameters)(nil),           // 41: dspeak.worker.v1.DtlsParameters
-	(*RtpParameters)(nil),            // 42: dspeak.worker.v1.RtpParameters
-	(*WorkerDump)(nil),               // 43: dspeak.worker.v1.WorkerDump
-	(*TransportStats)(nil),           // 44: dspeak.worker.v1.TransportStats
-	(*ProducerStats)(nil),            // 45: dspeak.worker.v1.ProducerStats
-	(*ConsumerStats)(nil),            // 46: dspeak.worker.v1.ConsumerStats
-	(*ResourceUsage)(nil),            // 47: dspeak.worker.v1.ResourceUsage
-	(IceState)(0),                    // 48: dspeak.worker.v1.IceState
-	(DtlsState)(0),                   // 49: dspeak.worker.v1.DtlsState
+	(AddressFamily)(0),                  // 0: dspeak.worker.v1.AddressFamily
+	(*CreateRouterRequest)(nil),         // 1: dspeak.worker.v1.CreateRouterRequest
+	(*CreateRouterResponse)(nil),        // 2: dspeak.worker.v1.CreateRouterResponse
+	(*CloseRouterRequest)(nil),          // 3: dspeak.worker.v1.CloseRouterRequest
+	(*CloseRouterResponse)(nil),         // 4: dspeak.worker.v1.CloseRouterResponse
+	(*SetRouterAppDataRequest)(nil),     // 5: dspeak.worker.v1.SetRouterAppDataRequest
+	(*SetRouterAppDataResponse)(nil),    // 6: dspeak.worker.v1.SetRouterAppDataResponse
+	(*CreateTransportRequest)(nil),      // 7: dspeak.worker.v1.CreateTransportRequest
+	(*AnnouncedAddress)(nil),            // 8: dspeak.worker.v1.AnnouncedAddress
+	(*CreateTransportResponse)(nil),     // 9: dspeak.worker.v1.CreateTransportResponse
+	(*ConnectTransportRequest)(nil),     // 10: dspeak.worker.v1.ConnectTransportRequest
+	(*ConnectTransportResponse)(nil),    // 11: dspeak.worker.v1.ConnectTransportResponse
+	(*SetTransportAppDataRequest)(nil),  // 12: dspeak.worker.v1.SetTransportAppDataRequest
+	(*SetTransportAppDataResponse)(nil), // 13: dspeak.worker.v1.SetTransportAppDataResponse
+	(*CloseTransportRequest)(nil),       // 14: dspeak.worker.v1.CloseTransportRequest
+	(*CloseTransportResponse)(nil),      // 15: dspeak.worker.v1.CloseTransportResponse
+	(*ProduceRequest)(nil),              // 16: dspeak.worker.v1.ProduceRequest
+	(*ProduceResponse)(nil),             // 17: dspeak.worker.v1.ProduceResponse
+	(*PauseProducerRequest)(nil),        // 18: dspeak.worker.v1.PauseProducerRequest
+	(*PauseProducerResponse)(nil),       // 19: dspeak.worker.v1.PauseProducerResponse
+	(*ResumeProducerRequest)(nil),       // 20: dspeak.worker.v1.ResumeProducerRequest
+	(*ResumeProducerResponse)(nil),      // 21: dspeak.worker.v1.ResumeProducerResponse
+	(*CloseProducerRequest)(nil),        // 22: dspeak.worker.v1.CloseProducerRequest
+	(*CloseProducerResponse)(nil),       // 23: dspeak.worker.v1.CloseProducerResponse
+	(*ConsumeRequest)(nil),              // 24: dspeak.worker.v1.ConsumeRequest
+	(*ConsumeResponse)(nil),             // 25: dspeak.worker.v1.ConsumeResponse
+	(*PauseConsumerRequest)(nil),        // 26: dspeak.worker.v1.PauseConsumerRequest
+	(*PauseConsumerResponse)(nil),       // 27: dspeak.worker.v1.PauseConsumerResponse
+	(*ResumeConsumerRequest)(nil),       // 28: dspeak.worker.v1.ResumeConsumerRequest
+	(*ResumeConsumerResponse)(nil),      // 29: dspeak.worker.v1.ResumeConsumerResponse
+	(*CloseConsumerRequest)(nil),        // 30: dspeak.worker.v1.CloseConsumerRequest
+	(*CloseConsumerResponse)(nil),       // 31: dspeak.worker.v1.CloseConsumerResponse
+	(*DumpRequest)(nil),                 // 32: dspeak.worker.v1.DumpRequest
+	(*DumpResponse)(nil),                // 33: dspeak.worker.v1.DumpResponse
+	(*GetStatsRequest)(nil),             // 34: dspeak.worker.v1.GetStatsRequest
+	(*GetStatsResponse)(nil),            // 35: dspeak.worker.v1.GetStatsResponse
+	(*GetResourceUsageRequest)(nil),     // 36: dspeak.worker.v1.GetResourceUsageRequest
+	(*GetResourceUsageResponse)(nil),    // 37: dspeak.worker.v1.GetResourceUsageResponse
+	(*WatchEventsRequest)(nil),          // 38: dspeak.worker.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),         // 39: dspeak.worker.v1.WatchEventsResponse
+	(*TransportClosedEvent)(nil),        // 40: dspeak.worker.v1.TransportClosedEvent
+	(*TransportStateEvent)(nil),         // 41: dspeak.worker.v1.TransportStateEvent
+	(*RtpCapabilities)(nil),             // 42: dspeak.worker.v1.RtpCapabilities
+	(*IceParameters)(nil),               // 43: dspeak.worker.v1.IceParameters
+	(*IceCandidate)(nil),                // 44: dspeak.worker.v1.IceCandidate
+	(*DtlsParameters)(nil),              // 45: dspeak.worker.v1.DtlsParameters
+	(*RtpParameters)(nil),               // 46: dspeak.worker.v1.RtpParameters
+	(*WorkerDump)(nil),                  // 47: dspeak.worker.v1.WorkerDump
+	(*TransportStats)(nil),              // 48: dspeak.worker.v1.TransportStats
+	(*ProducerStats)(nil),               // 49: dspeak.worker.v1.ProducerStats
+	(*ConsumerStats)(nil),               // 50: dspeak.worker.v1.ConsumerStats
+	(*ResourceUsage)(nil),               // 51: dspeak.worker.v1.ResourceUsage
+	(IceState)(0),                       // 52: dspeak.worker.v1.IceState
+	(DtlsState)(0),                      // 53: dspeak.worker.v1.DtlsState
 }
 var file_dspeak_worker_v1_worker_proto_depIdxs = []int32{
-	38, // 0: dspeak.worker.v1.CreateRouterResponse.rtp_capabilities:type_name -> dspeak.worker.v1.RtpCapabilities
+	42, // 0: dspeak.worker.v1.CreateRouterResponse.rtp_capabilities:type_name -> dspeak.worker.v1.RtpCapabilities
 	0,  // 1: dspeak.worker.v1.CreateTransportRequest.family:type_name -> dspeak.worker.v1.AddressFamily
-	6,  // 2: dspeak.worker.v1.CreateTransportRequest.announced:type_name -> dspeak.worker.v1.AnnouncedAddress
-	39, // 3: dspeak.worker.v1.CreateTransportResponse.ice_parameters:type_name -> dspeak.worker.v1.IceParameters
-	40, // 4: dspeak.worker.v1.CreateTransportResponse.ice_candidates:type_name -> dspeak.worker.v1.IceCandidate
-	41, // 5: dspeak.worker.v1.CreateTransportResponse.dtls_parameters:type_name -> dspeak.worker.v1.DtlsParameters
-	41, // 6: dspeak.worker.v1.ConnectTransportRequest.dtls_parameters:type_name -> dspeak.worker.v1.DtlsParameters
-	42, // 7: dspeak.worker.v1.ProduceRequest.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
-	42, // 8: dspeak.worker.v1.ProduceResponse.consumable_rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
-	38, // 9: dspeak.worker.v1.ConsumeRequest.rtp_capabilities:type_name -> dspeak.worker.v1.RtpCapabilities
-	42, // 10: dspeak.worker.v1.ConsumeResponse.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
-	43, // 11: dspeak.worker.v1.DumpResponse.worker:type_name -> dspeak.worker.v1.WorkerDump
-	44, // 12: dspeak.worker.v1.GetStatsResponse.transports:type_name -> dspeak.worker.v1.TransportStats
-	45, // 13: dspeak.worker.v1.GetStatsResponse.producers:type_name -> dspeak.worker.v1.ProducerStats
-	46, // 14: dspeak.worker.v1.GetStatsResponse.consumers:type_name -> dspeak.worker.v1.ConsumerStats
-	47, // 15: dspeak.worker.v1.GetResourceUsageResponse.usage:type_name -> dspeak.worker.v1.ResourceUsage
-	36, // 16: dspeak.worker.v1.WatchEventsResponse.transport_closed:type_name -> dspeak.worker.v1.TransportClosedEvent
-	37, // 17: dspeak.worker.v1.WatchEventsResponse.transport_state:type_name -> dspeak.worker.v1.TransportStateEvent
-	47, // 18: dspeak.worker.v1.WatchEventsResponse.resource_usage:type_name -> dspeak.worker.v1.ResourceUsage
-	48, // 19: dspeak.worker.v1.TransportStateEvent.ice_state:type_name -> dspeak.worker.v1.IceState
-	49, // 20: dspeak.worker.v1.TransportStateEvent.dtls_state:type_name -> dspeak.worker.v1.DtlsState
+	8,  // 2: dspeak.worker.v1.CreateTransportRequest.announced:type_name -> dspeak.worker.v1.AnnouncedAddress
+	43, // 3: dspeak.worker.v1.CreateTransportResponse.ice_parameters:type_name -> dspeak.worker.v1.IceParameters
+	44, // 4: dspeak.worker.v1.CreateTransportResponse.ice_candidates:type_name -> dspeak.worker.v1.IceCandidate
+	45, // 5: dspeak.worker.v1.CreateTransportResponse.dtls_parameters:type_name -> dspeak.worker.v1.DtlsParameters
+	45, // 6: dspeak.worker.v1.ConnectTransportRequest.dtls_parameters:type_name -> dspeak.worker.v1.DtlsParameters
+	46, // 7: dspeak.worker.v1.ProduceRequest.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
+	46, // 8: dspeak.worker.v1.ProduceResponse.consumable_rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
+	42, // 9: dspeak.worker.v1.ConsumeRequest.rtp_capabilities:type_name -> dspeak.worker.v1.RtpCapabilities
+	46, // 10: dspeak.worker.v1.ConsumeResponse.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
+	47, // 11: dspeak.worker.v1.DumpResponse.worker:type_name -> dspeak.worker.v1.WorkerDump
+	48, // 12: dspeak.worker.v1.GetStatsResponse.transports:type_name -> dspeak.worker.v1.TransportStats
+	49, // 13: dspeak.worker.v1.GetStatsResponse.producers:type_name -> dspeak.worker.v1.ProducerStats
+	50, // 14: dspeak.worker.v1.GetStatsResponse.consumers:type_name -> dspeak.worker.v1.ConsumerStats
+	51, // 15: dspeak.worker.v1.GetResourceUsageResponse.usage:type_name -> dspeak.worker.v1.ResourceUsage
+	40, // 16: dspeak.worker.v1.WatchEventsResponse.transport_closed:type_name -> dspeak.worker.v1.TransportClosedEvent
+	41, // 17: dspeak.worker.v1.WatchEventsResponse.transport_state:type_name -> dspeak.worker.v1.TransportStateEvent
+	51, // 18: dspeak.worker.v1.WatchEventsResponse.resource_usage:type_name -> dspeak.worker.v1.ResourceUsage
+	52, // 19: dspeak.worker.v1.TransportStateEvent.ice_state:type_name -> dspeak.worker.v1.IceState
+	53, // 20: dspeak.worker.v1.TransportStateEvent.dtls_state:type_name -> dspeak.worker.v1.DtlsState
 	1,  // 21: dspeak.worker.v1.WorkerService.CreateRouter:input_type -> dspeak.worker.v1.CreateRouterRequest
 	3,  // 22: dspeak.worker.v1.WorkerService.CloseRouter:input_type -> dspeak.worker.v1.CloseRouterRequest
-	5,  // 23: dspeak.worker.v1.WorkerService.CreateTransport:input_type -> dspeak.worker.v1.CreateTransportRequest
-	8,  // 24: dspeak.worker.v1.WorkerService.ConnectTransport:input_type -> dspeak.worker.v1.ConnectTransportRequest
-	10, // 25: dspeak.worker.v1.WorkerService.CloseTransport:input_type -> dspeak.worker.v1.CloseTransportRequest
-	12, // 26: dspeak.worker.v1.WorkerService.Produce:input_type -> dspeak.worker.v1.ProduceRequest
-	14, // 27: dspeak.worker.v1.WorkerService.PauseProducer:input_type -> dspeak.worker.v1.PauseProducerRequest
-	16, // 28: dspeak.worker.v1.WorkerService.ResumeProducer:input_type -> dspeak.worker.v1.ResumeProducerRequest
-	18, // 29: dspeak.worker.v1.WorkerService.CloseProducer:input_type -> dspeak.worker.v1.CloseProducerRequest
-	20, // 30: dspeak.worker.v1.WorkerService.Consume:input_type -> dspeak.worker.v1.ConsumeRequest
-	22, // 31: dspeak.worker.v1.WorkerService.PauseConsumer:input_type -> dspeak.worker.v1.PauseConsumerRequest
-	24, // 32: dspeak.worker.v1.WorkerService.ResumeConsumer:input_type -> dspeak.worker.v1.ResumeConsumerRequest
-	26, // 33: dspeak.worker.v1.WorkerService.CloseConsumer:input_type -> dspeak.worker.v1.CloseConsumerRequest
-	28, // 34: dspeak.worker.v1.WorkerService.Dump:input_type -> dspeak.worker.v1.DumpRequest
-	30, // 35: dspeak.worker.v1.WorkerService.GetStats:input_type -> dspeak.worker.v1.GetStatsRequest
-	32, // 36: dspeak.worker.v1.WorkerService.GetResourceUsage:input_type -> dspeak.worker.v1.GetResourceUsageRequest
-	34, // 37: dspeak.worker.v1.WorkerService.WatchEvents:input_type -> dspeak.worker.v1.WatchEventsRequest
-	2,  // 38: dspeak.worker.v1.WorkerService.CreateRouter:output_type -> dspeak.worker.v1.CreateRouterResponse
-	4,  // 39: dspeak.worker.v1.WorkerService.CloseRouter:output_type -> dspeak.worker.v1.CloseRouterResponse
-	7,  // 40: dspeak.worker.v1.WorkerService.CreateTransport:output_type -> dspeak.worker.v1.CreateTransportResponse
-	9,  // 41: dspeak.worker.v1.WorkerService.ConnectTransport:output_type -> dspeak.worker.v1.ConnectTransportResponse
-	11, // 42: dspeak.worker.v1.WorkerService.CloseTransport:output_type -> dspeak.worker.v1.CloseTransportResponse
-	13, // 43: dspeak.worker.v1.WorkerService.Produce:output_type -> dspeak.worker.v1.ProduceResponse
-	15, // 44: dspeak.worker.v1.WorkerService.PauseProducer:output_type -> dspeak.worker.v1.PauseProducerResponse
-	17, // 45: dspeak.worker.v1.WorkerService.ResumeProducer:output_type -> dspeak.worker.v1.ResumeProducerResponse
-	19, // 46: dspeak.worker.v1.WorkerService.CloseProducer:output_type -> dspeak.worker.v1.CloseProducerResponse
-	21, // 47: dspeak.worker.v1.WorkerService.Consume:output_type -> dspeak.worker.v1.ConsumeResponse
-	23, // 48: dspeak.worker.v1.WorkerService.PauseConsumer:output_type -> dspeak.worker.v1.PauseConsumerResponse
-	25, // 49: dspeak.worker.v1.WorkerService.ResumeConsumer:output_type -> dspeak.worker.v1.ResumeConsumerResponse
-	27, // 50: dspeak.worker.v1.WorkerService.CloseConsumer:output_type -> dspeak.worker.v1.CloseConsumerResponse
-	29, // 51: dspeak.worker.v1.WorkerService.Dump:output_type -> dspeak.worker.v1.DumpResponse
-	31, // 52: dspeak.worker.v1.WorkerService.GetStats:output_type -> dspeak.worker.v1.GetStatsResponse
-	33, // 53: dspeak.worker.v1.WorkerService.GetResourceUsage:output_type -> dspeak.worker.v1.GetResourceUsageResponse
-	35, // 54: dspeak.worker.v1.WorkerService.WatchEvents:output_type -> dspeak.worker.v1.WatchEventsResponse
-	38, // [38:55] is the sub-list for method output_type
-	21, // [21:38] is the sub-list for method input_type
+	5,  // 23: dspeak.worker.v1.WorkerService.SetRouterAppData:input_type -> dspeak.worker.v1.SetRouterAppDataRequest
+	7,  // 24: dspeak.worker.v1.WorkerService.CreateTransport:input_type -> dspeak.worker.v1.CreateTransportRequest
+	10, // 25: dspeak.worker.v1.WorkerService.ConnectTransport:input_type -> dspeak.worker.v1.ConnectTransportRequest
+	12, // 26: dspeak.worker.v1.WorkerService.SetTransportAppData:input_type -> dspeak.worker.v1.SetTransportAppDataRequest
+	14, // 27: dspeak.worker.v1.WorkerService.CloseTransport:input_type -> dspeak.worker.v1.CloseTransportRequest
+	16, // 28: dspeak.worker.v1.WorkerService.Produce:input_type -> dspeak.worker.v1.ProduceRequest
+	18, // 29: dspeak.worker.v1.WorkerService.PauseProducer:input_type -> dspeak.worker.v1.PauseProducerRequest
+	20, // 30: dspeak.worker.v1.WorkerService.ResumeProducer:input_type -> dspeak.worker.v1.ResumeProducerRequest
+	22, // 31: dspeak.worker.v1.WorkerService.CloseProducer:input_type -> dspeak.worker.v1.CloseProducerRequest
+	24, // 32: dspeak.worker.v1.WorkerService.Consume:input_type -> dspeak.worker.v1.ConsumeRequest
+	26, // 33: dspeak.worker.v1.WorkerService.PauseConsumer:input_type -> dspeak.worker.v1.PauseConsumerRequest
+	28, // 34: dspeak.worker.v1.WorkerService.ResumeConsumer:input_type -> dspeak.worker.v1.ResumeConsumerRequest
+	30, // 35: dspeak.worker.v1.WorkerService.CloseConsumer:input_type -> dspeak.worker.v1.CloseConsumerRequest
+	32, // 36: dspeak.worker.v1.WorkerService.Dump:input_type -> dspeak.worker.v1.DumpRequest
+	34, // 37: dspeak.worker.v1.WorkerService.GetStats:input_type -> dspeak.worker.v1.GetStatsRequest
+	36, // 38: dspeak.worker.v1.WorkerService.GetResourceUsage:input_type -> dspeak.worker.v1.GetResourceUsageRequest
+	38, // 39: dspeak.worker.v1.WorkerService.WatchEvents:input_type -> dspeak.worker.v1.WatchEventsRequest
+	2,  // 40: dspeak.worker.v1.WorkerService.CreateRouter:output_type -> dspeak.worker.v1.CreateRouterResponse
+	4,  // 41: dspeak.worker.v1.WorkerService.CloseRouter:output_type -> dspeak.worker.v1.CloseRouterResponse
+	6,  // 42: dspeak.worker.v1.WorkerService.SetRouterAppData:output_type -> dspeak.worker.v1.SetRouterAppDataResponse
+	9,  // 43: dspeak.worker.v1.WorkerService.CreateTransport:output_type -> dspeak.worker.v1.CreateTransportResponse
+	11, // 44: dspeak.worker.v1.WorkerService.ConnectTransport:output_type -> dspeak.worker.v1.ConnectTransportResponse
+	13, // 45: dspeak.worker.v1.WorkerService.SetTransportAppData:output_type -> dspeak.worker.v1.SetTransportAppDataResponse
+	15, // 46: dspeak.worker.v1.WorkerService.CloseTransport:output_type -> dspeak.worker.v1.CloseTransportResponse
+	17, // 47: dspeak.worker.v1.WorkerService.Produce:output_type -> dspeak.worker.v1.ProduceResponse
+	19, // 48: dspeak.worker.v1.WorkerService.PauseProducer:output_type -> dspeak.worker.v1.PauseProducerResponse
+	21, // 49: dspeak.worker.v1.WorkerService.ResumeProducer:output_type -> dspeak.worker.v1.ResumeProducerResponse
+	23, // 50: dspeak.worker.v1.WorkerService.CloseProducer:output_type -> dspeak.worker.v1.CloseProducerResponse
+	25, // 51: dspeak.worker.v1.WorkerService.Consume:output_type -> dspeak.worker.v1.ConsumeResponse
+	27, // 52: dspeak.worker.v1.WorkerService.PauseConsumer:output_type -> dspeak.worker.v1.PauseConsumerResponse
+	29, // 53: dspeak.worker.v1.WorkerService.ResumeConsumer:output_type -> dspeak.worker.v1.ResumeConsumerResponse
+	31, // 54: dspeak.worker.v1.WorkerService.CloseConsumer:output_type -> dspeak.worker.v1.CloseConsumerResponse
+	33, // 55: dspeak.worker.v1.WorkerService.Dump:output_type -> dspeak.worker.v1.DumpResponse
+	35, // 56: dspeak.worker.v1.WorkerService.GetStats:output_type -> dspeak.worker.v1.GetStatsResponse
+	37, // 57: dspeak.worker.v1.WorkerService.GetResourceUsage:output_type -> dspeak.worker.v1.GetResourceUsageResponse
+	39, // 58: dspeak.worker.v1.WorkerService.WatchEvents:output_type -> dspeak.worker.v1.WatchEventsResponse
+	40, // [40:59] is the sub-list for method output_type
+	21, // [21:40] is the sub-list for method input_type
 	21, // [21:21] is the sub-list for extension type_name
 	21, // [21:21] is the sub-list for extension extendee
 	0,  // [0:21] is the sub-list for field type_name
@@ -2230,13 +2444,13 @@ func file_dspeak_worker_v1_worker_proto_init() {
 	file_dspeak_worker_v1_dump_proto_init()
 	file_dspeak_worker_v1_parameters_proto_init()
 	file_dspeak_worker_v1_stats_proto_init()
-	file_dspeak_worker_v1_worker_proto_msgTypes[29].OneofWrappers = []any{
+	file_dspeak_worker_v1_worker_proto_msgTypes[33].OneofWrappers = []any{
 		(*GetStatsRequest_RouterId)(nil),
 		(*GetStatsRequest_TransportId)(nil),
 		(*GetStatsRequest_ProducerId)(nil),
 		(*GetStatsRequest_ConsumerId)(nil),
 	}
-	file_dspeak_worker_v1_worker_proto_msgTypes[34].OneofWrappers = []any{
+	file_dspeak_worker_v1_worker_proto_msgTypes[38].OneofWrappers = []any{
 		(*WatchEventsResponse_TransportClosed)(nil),
 		(*WatchEventsResponse_TransportState)(nil),
 		(*WatchEventsResponse_ResourceUsage)(nil),
@@ -2247,7 +2461,7 @@ func file_dspeak_worker_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_worker_v1_worker_proto_rawDesc), len(file_dspeak_worker_v1_worker_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   37,
+			NumMessages:   41,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

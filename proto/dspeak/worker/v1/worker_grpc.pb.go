@@ -23,37 +23,47 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkerService_CreateRouter_FullMethodName     = "/dspeak.worker.v1.WorkerService/CreateRouter"
-	WorkerService_CloseRouter_FullMethodName      = "/dspeak.worker.v1.WorkerService/CloseRouter"
-	WorkerService_CreateTransport_FullMethodName  = "/dspeak.worker.v1.WorkerService/CreateTransport"
-	WorkerService_ConnectTransport_FullMethodName = "/dspeak.worker.v1.WorkerService/ConnectTransport"
-	WorkerService_CloseTransport_FullMethodName   = "/dspeak.worker.v1.WorkerService/CloseTransport"
-	WorkerService_Produce_FullMethodName          = "/dspeak.worker.v1.WorkerService/Produce"
-	WorkerService_PauseProducer_FullMethodName    = "/dspeak.worker.v1.WorkerService/PauseProducer"
-	WorkerService_ResumeProducer_FullMethodName   = "/dspeak.worker.v1.WorkerService/ResumeProducer"
-	WorkerService_CloseProducer_FullMethodName    = "/dspeak.worker.v1.WorkerService/CloseProducer"
-	WorkerService_Consume_FullMethodName          = "/dspeak.worker.v1.WorkerService/Consume"
-	WorkerService_PauseConsumer_FullMethodName    = "/dspeak.worker.v1.WorkerService/PauseConsumer"
-	WorkerService_ResumeConsumer_FullMethodName   = "/dspeak.worker.v1.WorkerService/ResumeConsumer"
-	WorkerService_CloseConsumer_FullMethodName    = "/dspeak.worker.v1.WorkerService/CloseConsumer"
-	WorkerService_Dump_FullMethodName             = "/dspeak.worker.v1.WorkerService/Dump"
-	WorkerService_GetStats_FullMethodName         = "/dspeak.worker.v1.WorkerService/GetStats"
-	WorkerService_GetResourceUsage_FullMethodName = "/dspeak.worker.v1.WorkerService/GetResourceUsage"
-	WorkerService_WatchEvents_FullMethodName      = "/dspeak.worker.v1.WorkerService/WatchEvents"
+	WorkerService_CreateRouter_FullMethodName        = "/dspeak.worker.v1.WorkerService/CreateRouter"
+	WorkerService_CloseRouter_FullMethodName         = "/dspeak.worker.v1.WorkerService/CloseRouter"
+	WorkerService_SetRouterAppData_FullMethodName    = "/dspeak.worker.v1.WorkerService/SetRouterAppData"
+	WorkerService_CreateTransport_FullMethodName     = "/dspeak.worker.v1.WorkerService/CreateTransport"
+	WorkerService_ConnectTransport_FullMethodName    = "/dspeak.worker.v1.WorkerService/ConnectTransport"
+	WorkerService_SetTransportAppData_FullMethodName = "/dspeak.worker.v1.WorkerService/SetTransportAppData"
+	WorkerService_CloseTransport_FullMethodName      = "/dspeak.worker.v1.WorkerService/CloseTransport"
+	WorkerService_Produce_FullMethodName             = "/dspeak.worker.v1.WorkerService/Produce"
+	WorkerService_PauseProducer_FullMethodName       = "/dspeak.worker.v1.WorkerService/PauseProducer"
+	WorkerService_ResumeProducer_FullMethodName      = "/dspeak.worker.v1.WorkerService/ResumeProducer"
+	WorkerService_CloseProducer_FullMethodName       = "/dspeak.worker.v1.WorkerService/CloseProducer"
+	WorkerService_Consume_FullMethodName             = "/dspeak.worker.v1.WorkerService/Consume"
+	WorkerService_PauseConsumer_FullMethodName       = "/dspeak.worker.v1.WorkerService/PauseConsumer"
+	WorkerService_ResumeConsumer_FullMethodName      = "/dspeak.worker.v1.WorkerService/ResumeConsumer"
+	WorkerService_CloseConsumer_FullMethodName       = "/dspeak.worker.v1.WorkerService/CloseConsumer"
+	WorkerService_Dump_FullMethodName                = "/dspeak.worker.v1.WorkerService/Dump"
+	WorkerService_GetStats_FullMethodName            = "/dspeak.worker.v1.WorkerService/GetStats"
+	WorkerService_GetResourceUsage_FullMethodName    = "/dspeak.worker.v1.WorkerService/GetResourceUsage"
+	WorkerService_WatchEvents_FullMethodName         = "/dspeak.worker.v1.WorkerService/WatchEvents"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Calls that make or change an object may be repeated: the same call with the same
+// id is answered as it was the first time, another one with that id is refused as
+// ALREADY_EXISTS. So a caller whose answer was lost in a takeover asks again.
 type WorkerServiceClient interface {
 	// CreateRouter makes the media side of one voice channel.
 	CreateRouter(ctx context.Context, in *CreateRouterRequest, opts ...grpc.CallOption) (*CreateRouterResponse, error)
 	// CloseRouter closes a router and all that it holds.
 	CloseRouter(ctx context.Context, in *CloseRouterRequest, opts ...grpc.CallOption) (*CloseRouterResponse, error)
+	// SetRouterAppData replaces a router's app data.
+	SetRouterAppData(ctx context.Context, in *SetRouterAppDataRequest, opts ...grpc.CallOption) (*SetRouterAppDataResponse, error)
 	// CreateTransport makes an ICE-lite WebRTC transport in a router.
 	CreateTransport(ctx context.Context, in *CreateTransportRequest, opts ...grpc.CallOption) (*CreateTransportResponse, error)
 	// ConnectTransport gives a transport the remote DTLS parameters, once.
 	ConnectTransport(ctx context.Context, in *ConnectTransportRequest, opts ...grpc.CallOption) (*ConnectTransportResponse, error)
+	// SetTransportAppData replaces a transport's app data.
+	SetTransportAppData(ctx context.Context, in *SetTransportAppDataRequest, opts ...grpc.CallOption) (*SetTransportAppDataResponse, error)
 	// CloseTransport closes a transport with its producers and consumers.
 	CloseTransport(ctx context.Context, in *CloseTransportRequest, opts ...grpc.CallOption) (*CloseTransportResponse, error)
 	// Produce makes a producer on a transport.
@@ -105,6 +115,16 @@ func (c *workerServiceClient) CloseRouter(ctx context.Context, in *CloseRouterRe
 	return out, nil
 }
 
+func (c *workerServiceClient) SetRouterAppData(ctx context.Context, in *SetRouterAppDataRequest, opts ...grpc.CallOption) (*SetRouterAppDataResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetRouterAppDataResponse)
+	err := c.cc.Invoke(ctx, WorkerService_SetRouterAppData_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *workerServiceClient) CreateTransport(ctx context.Context, in *CreateTransportRequest, opts ...grpc.CallOption) (*CreateTransportResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CreateTransportResponse)
@@ -119,6 +139,16 @@ func (c *workerServiceClient) ConnectTransport(ctx context.Context, in *ConnectT
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ConnectTransportResponse)
 	err := c.cc.Invoke(ctx, WorkerService_ConnectTransport_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) SetTransportAppData(ctx context.Context, in *SetTransportAppDataRequest, opts ...grpc.CallOption) (*SetTransportAppDataResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetTransportAppDataResponse)
+	err := c.cc.Invoke(ctx, WorkerService_SetTransportAppData_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -267,15 +297,23 @@ type WorkerService_WatchEventsClient = grpc.ServerStreamingClient[WatchEventsRes
 // WorkerServiceServer is the server API for WorkerService service.
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
+//
+// Calls that make or change an object may be repeated: the same call with the same
+// id is answered as it was the first time, another one with that id is refused as
+// ALREADY_EXISTS. So a caller whose answer was lost in a takeover asks again.
 type WorkerServiceServer interface {
 	// CreateRouter makes the media side of one voice channel.
 	CreateRouter(context.Context, *CreateRouterRequest) (*CreateRouterResponse, error)
 	// CloseRouter closes a router and all that it holds.
 	CloseRouter(context.Context, *CloseRouterRequest) (*CloseRouterResponse, error)
+	// SetRouterAppData replaces a router's app data.
+	SetRouterAppData(context.Context, *SetRouterAppDataRequest) (*SetRouterAppDataResponse, error)
 	// CreateTransport makes an ICE-lite WebRTC transport in a router.
 	CreateTransport(context.Context, *CreateTransportRequest) (*CreateTransportResponse, error)
 	// ConnectTransport gives a transport the remote DTLS parameters, once.
 	ConnectTransport(context.Context, *ConnectTransportRequest) (*ConnectTransportResponse, error)
+	// SetTransportAppData replaces a transport's app data.
+	SetTransportAppData(context.Context, *SetTransportAppDataRequest) (*SetTransportAppDataResponse, error)
 	// CloseTransport closes a transport with its producers and consumers.
 	CloseTransport(context.Context, *CloseTransportRequest) (*CloseTransportResponse, error)
 	// Produce makes a producer on a transport.
@@ -313,11 +351,17 @@ func (UnimplementedWorkerServiceServer) CreateRouter(context.Context, *CreateRou
 func (UnimplementedWorkerServiceServer) CloseRouter(context.Context, *CloseRouterRequest) (*CloseRouterResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseRouter not implemented")
 }
+func (UnimplementedWorkerServiceServer) SetRouterAppData(context.Context, *SetRouterAppDataRequest) (*SetRouterAppDataResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetRouterAppData not implemented")
+}
 func (UnimplementedWorkerServiceServer) CreateTransport(context.Context, *CreateTransportRequest) (*CreateTransportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateTransport not implemented")
 }
 func (UnimplementedWorkerServiceServer) ConnectTransport(context.Context, *ConnectTransportRequest) (*ConnectTransportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ConnectTransport not implemented")
+}
+func (UnimplementedWorkerServiceServer) SetTransportAppData(context.Context, *SetTransportAppDataRequest) (*SetTransportAppDataResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetTransportAppData not implemented")
 }
 func (UnimplementedWorkerServiceServer) CloseTransport(context.Context, *CloseTransportRequest) (*CloseTransportResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseTransport not implemented")
@@ -415,6 +459,24 @@ func _WorkerService_CloseRouter_Handler(srv interface{}, ctx context.Context, de
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_SetRouterAppData_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetRouterAppDataRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).SetRouterAppData(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_SetRouterAppData_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).SetRouterAppData(ctx, req.(*SetRouterAppDataRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _WorkerService_CreateTransport_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CreateTransportRequest)
 	if err := dec(in); err != nil {
@@ -447,6 +509,24 @@ func _WorkerService_ConnectTransport_Handler(srv interface{}, ctx context.Contex
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(WorkerServiceServer).ConnectTransport(ctx, req.(*ConnectTransportRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_SetTransportAppData_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetTransportAppDataRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).SetTransportAppData(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_SetTransportAppData_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).SetTransportAppData(ctx, req.(*SetTransportAppDataRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -694,12 +774,20 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _WorkerService_CloseRouter_Handler,
 		},
 		{
+			MethodName: "SetRouterAppData",
+			Handler:    _WorkerService_SetRouterAppData_Handler,
+		},
+		{
 			MethodName: "CreateTransport",
 			Handler:    _WorkerService_CreateTransport_Handler,
 		},
 		{
 			MethodName: "ConnectTransport",
 			Handler:    _WorkerService_ConnectTransport_Handler,
+		},
+		{
+			MethodName: "SetTransportAppData",
+			Handler:    _WorkerService_SetTransportAppData_Handler,
 		},
 		{
 			MethodName: "CloseTransport",
