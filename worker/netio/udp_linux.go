@@ -55,6 +55,16 @@ type udpSocket struct {
 // It probes for UDP_SEGMENT and switches kernel timestamps and drop counts on.
 // An unbound or foreign descriptor is an error.
 func NewUDP(fd int, opts UDPOptions) (UDP, error) {
+	probe := segmentationWorks
+	if opts.NoOffload {
+		probe = func(int) bool { return false }
+	}
+	return newUDP(fd, opts, probe)
+}
+
+// newUDP is NewUDP with the question for UDP_SEGMENT as a function, so that a test
+// can play a kernel without.
+func newUDP(fd int, opts UDPOptions, segmentation func(fd int) bool) (UDP, error) {
 	local, err := localAddr(fd)
 	if err != nil {
 		return nil, fmt.Errorf("address of udp socket %d: %w", fd, err)
@@ -67,7 +77,7 @@ func NewUDP(fd int, opts UDPOptions) (UDP, error) {
 	if u.counters == nil {
 		u.counters = &Counters{}
 	}
-	if !opts.NoOffload && segmentationWorks(own) {
+	if segmentation(own) {
 		u.segments = MaxPackets
 	}
 	// Both options may be missing in a sandbox; the socket works without.

@@ -3,8 +3,11 @@ package netio
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -23,6 +26,29 @@ type strictKernel struct {
 	sent    []string // "packets@port" of each message
 }
 
+// open wraps a socket of the standard library.
+func open(t *testing.T, wrap func(fd int) (UDP, error)) *udpSocket {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := conn.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sock, err := wrap(int(file.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = errors.Join(sock.Close(), file.Close(), conn.Close()) })
+	u, ok := sock.(*udpSocket)
+	if !ok {
+		t.Fatalf("%T", sock)
+	}
+	return u
+}
+
 func (k *strictKernel) send(first, n int) (int, syscall.Errno) {
 	k.calls++
 	if errno := k.errors[k.calls]; errno != 0 {
@@ -39,23 +65,7 @@ func (k *strictKernel) send(first, n int) (int, syscall.Errno) {
 
 func newStrict(t *testing.T, count *Counters, perCall int, faults map[int]syscall.Errno) (*udpSocket, *strictKernel) {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	file, err := conn.File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sock, err := NewUDP(int(file.Fd()), UDPOptions{Counters: count})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = errors.Join(sock.Close(), file.Close(), conn.Close()) })
-	u, ok := sock.(*udpSocket)
-	if !ok {
-		t.Fatalf("%T", sock)
-	}
+	u := open(t, func(fd int) (UDP, error) { return NewUDP(fd, UDPOptions{Counters: count}) })
 	u.segments = MaxPackets
 	k := &strictKernel{u: u, perCall: perCall, errors: faults}
 	u.sendmmsg = k.send
@@ -109,6 +119,16 @@ func TestWriteBatchAgainstAStrictKernel(t *testing.T) {
 			sent: "[1@1 1@1 1@2 1@2 1@2]", segments: 1,
 		},
 		{
+			name: "refuses segments after some went", perCall: 1, faults: map[int]syscall.Errno{3: unix.EIO},
+			sends: []Send{toPort(1, 2), toPort(2, 1), toPort(3, 3), toPort(4, 2)}, done: 4,
+			sent: "[2@1 1@2 1@3 1@3 1@3 1@4 1@4]", segments: 1,
+		},
+		{
+			name: "refuses the second part of a long Send", perCall: 1, faults: map[int]syscall.Errno{2: unix.EINVAL},
+			sends: []Send{toPort(1, 19), toPort(2, 2)}, done: 2,
+			sent: "[16@1 1@1 1@1 1@1 1@2 1@2]", segments: 1,
+		},
+		{
 			name: "refuses segments, then is full", perCall: 100, faults: map[int]syscall.Errno{1: unix.EINVAL, 3: unix.EAGAIN},
 			sends: []Send{toPort(1, 3), toPort(2, 3)}, done: 0, err: ErrWouldBlock, left: 2,
 			sent: "[1@1]", segments: 1,
@@ -147,6 +167,96 @@ func TestWriteBatchAgainstAStrictKernel(t *testing.T) {
 				t.Errorf("%d segments, %d refused, want %d, %d", u.MaxSegments(), count.Refused, tc.segments, tc.refused)
 			}
 		})
+	}
+}
+
+// A kernel that takes as much as it likes, is full now and then, and refuses
+// segments from some call on, gets each packet once, in order for a destination.
+func TestNothingIsLostOrSentTwiceWhenSegmentsAreRefused(t *testing.T) {
+	for seed := range uint64(500) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		var count Counters
+		var sends []Send
+		want := map[uint16][]*byte{}
+		total := uint64(0)
+		for range 1 + rng.IntN(200) {
+			s := toPort(uint16(1+rng.IntN(5)), 1+rng.IntN(20))
+			for _, p := range s.Packets {
+				want[s.Addr.Port()] = append(want[s.Addr.Port()], &p[0])
+				total++
+			}
+			sends = append(sends, s)
+		}
+		u, _ := newStrict(t, &count, 0, nil)
+		got := map[uint16][]*byte{}
+		calls, refusesFrom := 0, rng.IntN(12)
+		refusal := []syscall.Errno{unix.EIO, unix.EINVAL, unix.EOPNOTSUPP}[rng.IntN(3)]
+		u.sendmmsg = func(first, n int) (int, syscall.Errno) {
+			if calls++; rng.IntN(4) == 0 {
+				return 0, unix.EAGAIN
+			}
+			for i := first; i < n; i++ {
+				h := &u.send[i].hdr
+				if h.Control != nil && calls >= refusesFrom {
+					if i > first {
+						return i - first, 0
+					}
+					return 0, refusal
+				}
+				name := (*unix.RawSockaddrInet4)(unsafe.Pointer(h.Name))
+				for _, v := range u.sendVec[i][:h.Iovlen] {
+					got[networkOrder(name.Port)] = append(got[networkOrder(name.Port)], v.Base)
+				}
+				if rng.IntN(8) == 0 {
+					return i - first + 1, 0
+				}
+			}
+			return n - first, 0
+		}
+		for rest := sends; len(rest) > 0; {
+			n, err := u.WriteBatch(rest)
+			if err != nil && !errors.Is(err, ErrWouldBlock) {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		if !maps.EqualFunc(got, want, slices.Equal[[]*byte]) || count.SentPackets != total || count.Refused != 0 {
+			t.Fatalf("seed %d: %d packets sent and %d refused of %d, or in another order", seed, count.SentPackets, count.Refused, total)
+		}
+	}
+}
+
+// A kernel that does not know UDP_SEGMENT gets single packets from the start.
+func TestProbeThatFails(t *testing.T) {
+	var count Counters
+	u := open(t, func(fd int) (UDP, error) {
+		return newUDP(fd, UDPOptions{Counters: &count}, func(int) bool { return false })
+	})
+	k := &strictKernel{u: u, perCall: 100}
+	u.sendmmsg = k.send
+	if n, err := u.WriteBatch([]Send{toPort(1, 3), toPort(2, 1)}); n != 2 || err != nil {
+		t.Fatalf("WriteBatch: %d, %v", n, err)
+	}
+	if got := fmt.Sprint(k.sent); got != "[1@1 1@1 1@1 1@2]" || u.MaxSegments() != 1 {
+		t.Errorf("sent %s with %d segments", got, u.MaxSegments())
+	}
+	if count.OffloadDropped != 0 || count.LastError != nil || count.SentPackets != 4 {
+		t.Errorf("counters %+v", count)
+	}
+}
+
+// The probe itself, on a socket whose protocol has no segments.
+func TestProbeAsksTheKernel(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	if segmentationWorks(fd) {
+		t.Error("a TCP socket takes UDP_SEGMENT")
+	}
+	if segmentationWorks(-1) {
+		t.Error("no socket takes UDP_SEGMENT")
 	}
 }
 
