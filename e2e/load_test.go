@@ -50,6 +50,21 @@ func TestManyUsers(t *testing.T) {
 	})
 }
 
+// TestSegmentationOff: a worker that may not use UDP_SEGMENT delivers everything, too.
+func TestSegmentationOff(t *testing.T) {
+	s := startServer(t, settings{workers: 1, env: map[string]string{"DSPEAK_MEDIA_SEGMENTATION": "off"}})
+	s.load(t, 2, 5)
+	status, body, err := s.get(t.Context(), "/metrics")
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("metrics: %d, %v", status, err)
+	}
+	for _, line := range []string{`dspeak_worker_segments{slot="0"} 1`, `dspeak_worker_socket_faults_total{cause="segmentation_refused",slot="0"} 0`} {
+		if !strings.Contains(body, line+"\n") {
+			t.Errorf("metrics lack %s", line)
+		}
+	}
+}
+
 // roomFor is how much a gauge may differ between two idle moments.
 func roomFor(name string) float64 {
 	switch {

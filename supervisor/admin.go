@@ -87,6 +87,12 @@ func (s *adminService) ListWorkers(context.Context, *adminv1.ListWorkersRequest)
 			cpu := uint32(w.CPU) //nolint:gosec // not negative
 			out.Cpu = &cpu
 		}
+		out.SocketFaults = map[string]uint64{}
+		for _, f := range socketFaults(w.Usage.GetSockets()) {
+			if f.count > 0 {
+				out.SocketFaults[f.cause] = f.count
+			}
+		}
 		resp.Workers = append(resp.Workers, out)
 	}
 	return resp, nil

@@ -68,7 +68,7 @@ func TestAdminService(t *testing.T) {
 	consumer := b.consume(producer).field("id")
 	l.join("cid", "quiet")
 	l.pool.change(1, func(w *process.WorkerInfo) {
-		w.CPU, w.Restarts, w.Usage = -1, 3, &workerv1.ResourceUsage{PacketsSent: 9}
+		w.CPU, w.Restarts, w.Usage = -1, 3, &workerv1.ResourceUsage{PacketsSent: 9, Sockets: &workerv1.MediaSocketStats{KernelDrops: 4, BytesSent: 8}}
 	})
 
 	workers, err := client.ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
@@ -81,6 +81,10 @@ func TestAdminService(t *testing.T) {
 	}
 	if two.Cpu != nil || two.GetRestarts() != 3 || two.GetPacketsSent() != 9 || two.GetChannels() != 0 {
 		t.Fatalf("worker %v", two)
+	}
+
+	if f := two.GetSocketFaults(); len(f) != 1 || f["receive_buffer_full"] != 4 || len(one.GetSocketFaults()) != 0 {
+		t.Fatalf("socket faults %v and %v", one.GetSocketFaults(), f)
 	}
 
 	channels, err := client.ListChannels(t.Context(), &adminv1.ListChannelsRequest{})
@@ -189,7 +193,12 @@ func TestHTTP(t *testing.T) {
 	a := l.join("ann", "c")
 	a.transport()
 	a.must("produce", `{}`, "error")
-	l.pool.change(0, func(w *process.WorkerInfo) { w.Usage = &workerv1.ResourceUsage{PacketsSent: 1234} })
+	l.pool.change(0, func(w *process.WorkerInfo) {
+		w.Usage = &workerv1.ResourceUsage{PacketsSent: 1234, Sockets: &workerv1.MediaSocketStats{
+			BytesReceived: 1, BytesSent: 2, KernelDrops: 3, Truncated: 4, Refused: 5, WouldBlock: 6, SegmentationRefused: 7,
+			TcpRefused: 8, TcpDropped: 9, TcpBadFrames: 10, MaxSegments: 16,
+		}}
+	})
 	if code, body := l.get(config.Production, "/health"); code != http.StatusOK || body != "dspeak v2 API is running" {
 		t.Errorf("health %d %q", code, body)
 	}
@@ -198,6 +207,15 @@ func TestHTTP(t *testing.T) {
 		"dspeak_channels 1", "dspeak_users 1", "dspeak_signaling_sessions 1", "dspeak_kicks_total 0", `dspeak_workers{state="ready"} 1`,
 		`dspeak_worker_packets_sent_total{slot="0"} 1234`, `dspeak_worker_restarts_total{slot="0"} 0`,
 		`dspeak_requests_refused_total{kind="invalid"} 1`, `dspeak_requests_refused_total{kind="internal"} 0`,
+		`dspeak_worker_bytes_received_total{slot="0"} 1`, `dspeak_worker_bytes_sent_total{slot="0"} 2`, `dspeak_worker_segments{slot="0"} 16`,
+		`dspeak_worker_socket_faults_total{cause="receive_buffer_full",slot="0"} 3`,
+		`dspeak_worker_socket_faults_total{cause="datagram_too_long",slot="0"} 4`,
+		`dspeak_worker_socket_faults_total{cause="destination_refused",slot="0"} 5`,
+		`dspeak_worker_socket_faults_total{cause="send_buffer_full",slot="0"} 6`,
+		`dspeak_worker_socket_faults_total{cause="segmentation_refused",slot="0"} 7`,
+		`dspeak_worker_socket_faults_total{cause="tcp_connection_refused",slot="0"} 8`,
+		`dspeak_worker_socket_faults_total{cause="tcp_queue_full",slot="0"} 9`,
+		`dspeak_worker_socket_faults_total{cause="tcp_frame_too_long",slot="0"} 10`,
 	} {
 		if !strings.Contains(body, line+"\n") {
 			t.Errorf("metrics lack %s", line)

@@ -116,6 +116,14 @@ func fromStats(s rtc.Stats) *workerv1.GetStatsResponse {
 	return out
 }
 
+func fromSocketStats(s rtc.SocketStats) *workerv1.MediaSocketStats {
+	return &workerv1.MediaSocketStats{
+		BytesReceived: s.BytesReceived, BytesSent: s.BytesSent, KernelDrops: s.KernelDrops, Truncated: s.Truncated,
+		Refused: s.Refused, WouldBlock: s.WouldBlock, SegmentationRefused: s.SegmentationRefused,
+		TcpRefused: s.TCPRefused, TcpDropped: s.TCPDropped, TcpBadFrames: s.TCPBadFrames, MaxSegments: count(s.MaxSegments),
+	}
+}
+
 func fromEvent(e rtc.Event) *workerv1.WatchEventsResponse {
 	if e.Kind == rtc.EventTransportClosed {
 		return &workerv1.WatchEventsResponse{Event: &workerv1.WatchEventsResponse_TransportClosed{

@@ -93,6 +93,16 @@ func TestFromWorkerDumpOfAnIdleTransport(t *testing.T) {
 		{"id":"t","iceState":"ICE_STATE_NEW","dtlsState":"DTLS_STATE_NEW","dtlsLocalRole":"auto"}]}]}`)
 }
 
+func TestFromSocketStats(t *testing.T) {
+	got := fromSocketStats(rtc.SocketStats{
+		BytesReceived: 1, BytesSent: 2, KernelDrops: 3, Truncated: 4, Refused: 5, WouldBlock: 6, SegmentationRefused: 7,
+		TCPRefused: 8, TCPDropped: 9, TCPBadFrames: 10, MaxSegments: 11,
+	})
+	checkComplete(t, got)
+	checkJSON(t, got, `{"bytesReceived":"1","bytesSent":"2","kernelDrops":"3","truncated":"4","refused":"5","wouldBlock":"6",
+		"segmentationRefused":"7","tcpRefused":"8","tcpDropped":"9","tcpBadFrames":"10","maxSegments":11}`)
+}
+
 func TestFromStats(t *testing.T) {
 	got := fromStats(rtc.Stats{
 		Transports: []rtc.TransportStats{{

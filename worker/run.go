@@ -94,7 +94,7 @@ func newWorker(ctx context.Context, a *handoff.Assign, files []*os.File, log *sl
 // newLoop makes the media loop on the sockets that came with the settings; their
 // files are closed in any case.
 func newLoop(a *handoff.Assign, files []*os.File, log *slog.Logger) (*rtc.Loop, error) {
-	sockets, err := openSockets(files)
+	sockets, err := openSockets(files, a.NoSegmentation)
 	if err = errors.Join(err, closeAll(files)); err != nil {
 		return nil, errors.Join(err, closeSockets(sockets))
 	}
@@ -135,19 +135,20 @@ func closeAll(files []*os.File) error {
 }
 
 // openSockets wraps the inherited descriptors, which netio duplicates.
-func openSockets(files []*os.File) (rtc.Sockets, error) {
-	var s rtc.Sockets
+func openSockets(files []*os.File, noSegmentation bool) (rtc.Sockets, error) {
+	s := rtc.Sockets{Counters: &rtc.SocketCounters{}}
+	count := s.Counters
 	for _, f := range files {
 		var err error
 		switch f.Name() {
 		case handoff.FileUDP4:
-			s.UDP4, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{})
+			s.UDP4, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: &count.UDP4})
 		case handoff.FileUDP6:
-			s.UDP6, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{})
+			s.UDP6, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: &count.UDP6})
 		case handoff.FileTCP4:
-			s.TCP4, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{})
+			s.TCP4, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: &count.TCP4})
 		case handoff.FileTCP6:
-			s.TCP6, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{})
+			s.TCP6, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: &count.TCP6})
 		default:
 			err = fmt.Errorf("handoff file %q: %w", f.Name(), errs.ErrInvalid)
 		}

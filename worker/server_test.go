@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	reflectionv1 "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/dspeak/sfu/internal/handoff"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/worker/rtc"
 )
@@ -102,6 +104,50 @@ func TestCallsReachTheLoop(t *testing.T) {
 	usage, err = client.GetResourceUsage(t.Context(), &workerv1.GetResourceUsageRequest{})
 	if err != nil || usage.GetUsage().GetTransports() != 0 {
 		t.Fatalf("after the close: %v, %v", usage, err)
+	}
+}
+
+// TestSocketsAreCounted: what the media sockets count reaches the caller.
+func TestSocketsAreCounted(t *testing.T) {
+	for name, row := range map[string]struct {
+		edit func(*handoff.Assign)
+		off  bool
+	}{
+		"segments": {func(*handoff.Assign) {}, false},
+		"none":     {func(a *handoff.Assign) { a.NoSegmentation = true }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, conn := startWorker(t, row.edit)
+			client := workerv1.NewWorkerServiceClient(conn)
+			peer, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(r.media))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = peer.Close() }()
+			if _, err := peer.Write(make([]byte, 2000)); err != nil { // longer than any receive buffer
+				t.Fatal(err)
+			}
+			if _, err := peer.Write(make([]byte, 77)); err != nil {
+				t.Fatal(err)
+			}
+			deadline := time.Now().Add(testLimit)
+			for {
+				resp, err := client.GetResourceUsage(t.Context(), &workerv1.GetResourceUsageRequest{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				s := resp.GetUsage().GetSockets()
+				if s.GetBytesReceived() == 77 && s.GetTruncated() == 1 {
+					if n := s.GetMaxSegments(); n == 0 || row.off && n != 1 {
+						t.Errorf("%d segments", n)
+					}
+					return
+				}
+				if time.Now().After(deadline) {
+					t.Fatalf("counted %v", s)
+				}
+			}
+		})
 	}
 }
 

@@ -24,7 +24,7 @@ type fakeSupervisor struct {
 
 func (fakeSupervisor) ListWorkers(context.Context, *adminv1.ListWorkersRequest) (*adminv1.ListWorkersResponse, error) {
 	return &adminv1.ListWorkersResponse{Workers: []*adminv1.Worker{
-		{Slot: 0, State: "ready", Pid: 4711, Generation: 2, Cpu: new(uint32(1)), CpuShare: 0.125, ResidentBytes: 3 << 20, Channels: 5, PacketsSent: 99, Restarts: 1},
+		{Slot: 0, State: "ready", Pid: 4711, Generation: 2, Cpu: new(uint32(1)), CpuShare: 0.125, ResidentBytes: 3 << 20, Channels: 5, PacketsSent: 99, Restarts: 1, SocketFaults: map[string]uint64{"send_buffer_full": 7, "destination_refused": 3}},
 		{Slot: 1, State: "backoff"},
 	}}, nil
 }
@@ -106,7 +106,7 @@ func TestTables(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"workers"}, []string{"0 ready 4711 2 1 12.5% 3.0 MiB 5 0 0 0 99 0 1", "1 backoff 0 0 - 0.0%"}},
+		{[]string{"workers"}, []string{"0 ready 4711 2 1 12.5% 3.0 MiB 5 0 0 0 99 0 1", "1 backoff 0 0 - 0.0%", "WORKER SOCKET FAULT COUNT\n0 destination_refused 3\n0 send_buffer_full 7"}},
 		{[]string{"channels"}, []string{`"lobby\x1b[2J" 0 2 1 1 1m1s`}},
 		{[]string{"channel", "lobby"}, []string{
 			`"ann" 1 t connected connected udp [2001:db8::1]:4000`, `"bob" 0 - - -`,

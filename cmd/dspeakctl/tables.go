@@ -3,7 +3,9 @@ package main
 import (
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,6 +19,18 @@ func writeWorkers(w io.Writer, m *adminv1.ListWorkersResponse) {
 			x.GetSlot(), x.GetState(), x.GetPid(), x.GetGeneration(), optional(x.Cpu), 100*x.GetCpuShare(),
 			float64(x.GetResidentBytes())/(1<<20), x.GetChannels(), x.GetTransports(), x.GetProducers(), x.GetConsumers(),
 			x.GetPacketsSent(), x.GetPacketsDropped(), x.GetRestarts())
+	}
+	writeSocketFaults(w, m.GetWorkers())
+}
+
+// writeSocketFaults adds a table of what went wrong on media sockets, if anything did.
+func writeSocketFaults(w io.Writer, workers []*adminv1.Worker) {
+	head := "\nWORKER\tSOCKET FAULT\tCOUNT\n"
+	for _, x := range workers {
+		for _, cause := range slices.Sorted(maps.Keys(x.GetSocketFaults())) {
+			fmt.Fprintf(w, "%s%d\t%s\t%d\n", head, x.GetSlot(), cause, x.GetSocketFaults()[cause])
+			head = ""
+		}
 	}
 }
 

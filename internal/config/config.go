@@ -66,6 +66,14 @@ const (
 	FamilyIPv6 = "ipv6"
 )
 
+// The values of Media.Segmentation.
+const (
+	// SegmentationAuto uses UDP_SEGMENT while the kernel takes it.
+	SegmentationAuto = "auto"
+	// SegmentationOff sends packets one by one.
+	SegmentationOff = "off"
+)
+
 // Media is where media is received and what is announced.
 type Media struct {
 	// Port is bound by slot 0 for IPv4, Port+1 for IPv6; slot i adds i.
@@ -80,6 +88,8 @@ type Media struct {
 	ResolveInterval time.Duration
 	// MaxWait bounds how long a busy worker lets packets wait for others to the same destination.
 	MaxWait time.Duration
+	// Segmentation is SegmentationAuto or SegmentationOff.
+	Segmentation string
 	// BufferBytes is the wanted size of each socket buffer.
 	BufferBytes int
 }

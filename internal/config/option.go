@@ -130,6 +130,13 @@ func mediaOptions() []Option {
 			set:  func(c *Config, v string) error { return wait(&c.Media.MaxWait, v) },
 		},
 		{
+			Name: "media.segmentation", Env: "DSPEAK_MEDIA_SEGMENTATION", Default: SegmentationAuto,
+			Help: "`auto` lets one send carry several packets to a client (UDP_SEGMENT) while the kernel takes it; `off` for a network driver that mishandles it",
+			set: func(c *Config, v string) error {
+				return oneOf(&c.Media.Segmentation, v, SegmentationAuto, SegmentationOff)
+			},
+		},
+		{
 			Name: "media.buffer_bytes", Env: "DSPEAK_MEDIA_BUFFER_BYTES", Default: "4194304",
 			Help: "wanted size of each media socket buffer, in bytes",
 			set:  func(c *Config, v string) error { return whole(&c.Media.BufferBytes, v, 64<<10, 1<<30) },

@@ -85,6 +85,8 @@ type Assign struct {
 	OrphanTimeout int64 `json:"orphanTimeout"`
 	// MaxWait bounds how long packets wait for others to the same destination; 0 is the default.
 	MaxWait int64 `json:"maxWait,omitempty"`
+	// NoSegmentation: packets leave one by one, whatever the kernel can do.
+	NoSegmentation bool `json:"noSegmentation,omitempty"`
 	// Files names the descriptors that travel with the message, in order.
 	Files []string `json:"files,omitempty"`
 }

@@ -40,6 +40,8 @@ type Config struct {
 	OrphanTimeout time.Duration
 	// MaxWait bounds how long packets wait for others to the same destination; 0 is the worker's default.
 	MaxWait time.Duration
+	// NoSegmentation makes workers send packets one by one.
+	NoSegmentation bool
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
 	// Hurry ends that patience when it is closed; nil never does.
@@ -216,7 +218,8 @@ func socketPath(runDir string, slot ident.Slot) string {
 func (p *Pool) assignment(slot ident.Slot, generation ident.Generation) handoff.Assign {
 	return handoff.Assign{
 		Slot: slot, Generation: generation, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
-		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), Files: p.cfg.Sockets[slot].Names,
+		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), NoSegmentation: p.cfg.NoSegmentation,
+		Files: p.cfg.Sockets[slot].Names,
 	}
 }
 

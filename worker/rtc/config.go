@@ -66,6 +66,8 @@ type Limits struct {
 type Sockets struct {
 	UDP4, UDP6 netio.UDP
 	TCP4, TCP6 *netio.TCPListener
+	// Counters is where the sockets count, for Usage; nil: Usage tells nothing of them.
+	Counters *SocketCounters
 }
 
 const (

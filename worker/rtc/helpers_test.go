@@ -62,11 +62,24 @@ type rig struct {
 // test.
 func newRig(t *testing.T, change func(*Config)) *rig {
 	t.Helper()
-	var s Sockets
-	s.UDP4 = listenUDP(t, "udp4", "127.0.0.1")
+	return newRigOn(t, openSockets(t, netio.UDPOptions{}), change)
+}
+
+// openSockets opens UDP and TCP on 127.0.0.1 and ::1, which count; opts are those of UDP4.
+func openSockets(t *testing.T, opts netio.UDPOptions) Sockets {
+	t.Helper()
+	s := Sockets{Counters: &SocketCounters{}}
+	opts.Counters = &s.Counters.UDP4
+	s.UDP4 = listenUDPWith(t, "udp4", "127.0.0.1", opts)
 	s.UDP6 = listenUDP(t, "udp6", "::1")
 	s.TCP4 = listenTCP(t, "tcp4", "127.0.0.1")
 	s.TCP6 = listenTCP(t, "tcp6", "::1")
+	return s
+}
+
+// newRigOn is newRig on the given sockets.
+func newRigOn(t *testing.T, s Sockets, change func(*Config)) *rig {
+	t.Helper()
 	cfg := Config{
 		Announced:   []netip.AddrPort{s.UDP4.LocalAddr(), s.UDP6.LocalAddr()},
 		Certificate: testCertificate(),
@@ -99,6 +112,11 @@ func discardLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func listenUDP(tb testing.TB, network, host string) netio.UDP {
 	tb.Helper()
+	return listenUDPWith(tb, network, host, netio.UDPOptions{})
+}
+
+func listenUDPWith(tb testing.TB, network, host string, opts netio.UDPOptions) netio.UDP {
+	tb.Helper()
 	conn, err := net.ListenUDP(network, &net.UDPAddr{IP: net.ParseIP(host)})
 	if err != nil {
 		tb.Fatal(err)
@@ -109,7 +127,7 @@ func listenUDP(tb testing.TB, network, host string) netio.UDP {
 		tb.Fatal(err)
 	}
 	defer func() { _ = file.Close() }()
-	sock, err := netio.NewUDP(int(file.Fd()), netio.UDPOptions{})
+	sock, err := netio.NewUDP(int(file.Fd()), opts)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -45,6 +45,7 @@ type Loop struct {
 	pool      *handshake.Pool
 	alerts    alertChecker
 	udp       []*udpPort
+	sockets   socketWatch
 	listeners []*netio.TCPListener
 	peers     []*tcpPeer // every open TCP connection
 	table     objectTable
@@ -125,6 +126,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 }
 
 func (l *Loop) addSockets(s Sockets) error {
+	l.sockets.counters = s.Counters
 	for _, sock := range []netio.UDP{s.UDP4, s.UDP6} {
 		if sock == nil {
 			continue

@@ -145,4 +145,22 @@ type Usage struct {
 	// BusyShare is the share of time in which the loop did not wait, 0 to 1, over
 	// about the last second.
 	BusyShare float64
+	Sockets   SocketStats
+}
+
+// SocketStats are the counts of all media sockets together. KernelDrops run since
+// the sockets were opened, in whatever process; all others since the loop started.
+type SocketStats struct {
+	BytesReceived, BytesSent uint64 // datagrams, and frames of TCP
+	KernelDrops              uint64 // datagrams that nobody read in time
+	Truncated                uint64 // datagrams longer than a receive buffer
+	Refused                  uint64 // packets to a destination that the kernel refused
+	WouldBlock               uint64 // writes that found the buffer full
+	SegmentationRefused      uint64 // sockets whose kernel refused UDP_SEGMENT in use
+	TCPRefused               uint64 // connections over a limit
+	TCPDropped               uint64 // frames that a connection's queue could not hold
+	TCPBadFrames             uint64 // connections closed because of a frame too long
+	// MaxSegments is how many packets one send of a UDP socket holds: 1 when the
+	// kernel segments nothing, 0 without a UDP socket.
+	MaxSegments int
 }

@@ -119,6 +119,6 @@ func (l *Loop) usage() Usage {
 		Routers: len(l.table.routers), Transports: len(l.table.list),
 		Producers: len(l.table.producers), Consumers: len(l.table.consumers), TCPConnections: len(l.peers),
 		PacketsReceived: l.count.received, PacketsSent: l.count.sent, PacketsDropped: l.count.dropped,
-		EventsLost: l.count.eventsLost, BusyShare: l.pace.busy,
+		EventsLost: l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),
 	}
 }

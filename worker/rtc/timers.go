@@ -38,6 +38,7 @@ func (l *Loop) runTimers() {
 	if l.now-l.timers.logged >= instant(dropLogEvery) {
 		l.timers.logged = l.now
 		l.logDrops()
+		l.logSocketFaults()
 		l.sweepPeers()
 		for _, port := range l.udp {
 			port.queue.release()

@@ -133,7 +133,10 @@ type Worker struct {
 	// The program's version.
 	Version string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
 	// It gets no new channels.
-	Draining      bool `protobuf:"varint,21,opt,name=draining,proto3" json:"draining,omitempty"`
+	Draining bool `protobuf:"varint,21,opt,name=draining,proto3" json:"draining,omitempty"`
+	// What went wrong on the media sockets, by cause: those of the metric
+	// dspeak_worker_socket_faults_total.
+	SocketFaults  map[string]uint64 `protobuf:"bytes,30,rep,name=socket_faults,json=socketFaults,proto3" json:"socket_faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -313,6 +316,13 @@ func (x *Worker) GetDraining() bool {
 		return x.Draining
 	}
 	return false
+}
+
+func (x *Worker) GetSocketFaults() map[string]uint64 {
+	if x != nil {
+		return x.SocketFaults
+	}
+	return nil
 }
 
 type RestartWorkerRequest struct {
@@ -1345,7 +1355,7 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x1bdspeak/admin/v1/admin.proto\x12\x0fdspeak.admin.v1\"\x14\n" +
 	"\x12ListWorkersRequest\"H\n" +
 	"\x13ListWorkersResponse\x121\n" +
-	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\x9d\x05\n" +
+	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xae\x06\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x1e\n" +
@@ -1372,7 +1382,11 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\ttakeovers\x18\x12 \x01(\rR\ttakeovers\x12-\n" +
 	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12\x18\n" +
 	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
-	"\bdraining\x18\x15 \x01(\bR\bdrainingB\x06\n" +
+	"\bdraining\x18\x15 \x01(\bR\bdraining\x12N\n" +
+	"\rsocket_faults\x18\x1e \x03(\v2).dspeak.admin.v1.Worker.SocketFaultsEntryR\fsocketFaults\x1a?\n" +
+	"\x11SocketFaultsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01B\x06\n" +
 	"\x04_cpuB\x13\n" +
 	"\x11_last_takeover_ms\"*\n" +
 	"\x14RestartWorkerRequest\x12\x12\n" +
@@ -1485,7 +1499,7 @@ func file_dspeak_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_dspeak_admin_v1_admin_proto_rawDescData
 }
 
-var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_dspeak_admin_v1_admin_proto_goTypes = []any{
 	(*ListWorkersRequest)(nil),    // 0: dspeak.admin.v1.ListWorkersRequest
 	(*ListWorkersResponse)(nil),   // 1: dspeak.admin.v1.ListWorkersResponse
@@ -1507,38 +1521,40 @@ var file_dspeak_admin_v1_admin_proto_goTypes = []any{
 	(*Link)(nil),                  // 17: dspeak.admin.v1.Link
 	(*KickUserRequest)(nil),       // 18: dspeak.admin.v1.KickUserRequest
 	(*KickUserResponse)(nil),      // 19: dspeak.admin.v1.KickUserResponse
+	nil,                           // 20: dspeak.admin.v1.Worker.SocketFaultsEntry
 }
 var file_dspeak_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: dspeak.admin.v1.ListWorkersResponse.workers:type_name -> dspeak.admin.v1.Worker
-	2,  // 1: dspeak.admin.v1.RestartWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
-	2,  // 2: dspeak.admin.v1.DrainWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
-	2,  // 3: dspeak.admin.v1.UpgradeResponse.workers:type_name -> dspeak.admin.v1.Worker
-	11, // 4: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
-	11, // 5: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
-	14, // 6: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
-	16, // 7: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
-	17, // 8: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
-	15, // 9: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
-	17, // 10: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
-	0,  // 11: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
-	9,  // 12: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
-	12, // 13: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
-	18, // 14: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
-	3,  // 15: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
-	5,  // 16: dspeak.admin.v1.AdminService.DrainWorker:input_type -> dspeak.admin.v1.DrainWorkerRequest
-	7,  // 17: dspeak.admin.v1.AdminService.Upgrade:input_type -> dspeak.admin.v1.UpgradeRequest
-	1,  // 18: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
-	10, // 19: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
-	13, // 20: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
-	19, // 21: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
-	4,  // 22: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
-	6,  // 23: dspeak.admin.v1.AdminService.DrainWorker:output_type -> dspeak.admin.v1.DrainWorkerResponse
-	8,  // 24: dspeak.admin.v1.AdminService.Upgrade:output_type -> dspeak.admin.v1.UpgradeResponse
-	18, // [18:25] is the sub-list for method output_type
-	11, // [11:18] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	20, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
+	2,  // 2: dspeak.admin.v1.RestartWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
+	2,  // 3: dspeak.admin.v1.DrainWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
+	2,  // 4: dspeak.admin.v1.UpgradeResponse.workers:type_name -> dspeak.admin.v1.Worker
+	11, // 5: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
+	11, // 6: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
+	14, // 7: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
+	16, // 8: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
+	17, // 9: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
+	15, // 10: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
+	17, // 11: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
+	0,  // 12: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
+	9,  // 13: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
+	12, // 14: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
+	18, // 15: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
+	3,  // 16: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
+	5,  // 17: dspeak.admin.v1.AdminService.DrainWorker:input_type -> dspeak.admin.v1.DrainWorkerRequest
+	7,  // 18: dspeak.admin.v1.AdminService.Upgrade:input_type -> dspeak.admin.v1.UpgradeRequest
+	1,  // 19: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
+	10, // 20: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
+	13, // 21: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
+	19, // 22: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
+	4,  // 23: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
+	6,  // 24: dspeak.admin.v1.AdminService.DrainWorker:output_type -> dspeak.admin.v1.DrainWorkerResponse
+	8,  // 25: dspeak.admin.v1.AdminService.Upgrade:output_type -> dspeak.admin.v1.UpgradeResponse
+	19, // [19:26] is the sub-list for method output_type
+	12, // [12:19] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_admin_v1_admin_proto_init() }
@@ -1556,7 +1572,7 @@ func file_dspeak_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_admin_v1_admin_proto_rawDesc), len(file_dspeak_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

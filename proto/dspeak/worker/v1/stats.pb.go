@@ -488,7 +488,8 @@ type ResourceUsage struct {
 	PacketsSent     uint64 `protobuf:"varint,11,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
 	PacketsDropped  uint64 `protobuf:"varint,12,opt,name=packets_dropped,json=packetsDropped,proto3" json:"packets_dropped,omitempty"`
 	// User and system time of the process so far.
-	CpuTimeUs     uint64 `protobuf:"varint,13,opt,name=cpu_time_us,json=cpuTimeUs,proto3" json:"cpu_time_us,omitempty"`
+	CpuTimeUs     uint64            `protobuf:"varint,13,opt,name=cpu_time_us,json=cpuTimeUs,proto3" json:"cpu_time_us,omitempty"`
+	Sockets       *MediaSocketStats `protobuf:"bytes,20,opt,name=sockets,proto3" json:"sockets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,6 +615,150 @@ func (x *ResourceUsage) GetCpuTimeUs() uint64 {
 	return 0
 }
 
+func (x *ResourceUsage) GetSockets() *MediaSocketStats {
+	if x != nil {
+		return x.Sockets
+	}
+	return nil
+}
+
+// MediaSocketStats count for all media sockets of the worker together, since the
+// process started.
+type MediaSocketStats struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Contents of UDP datagrams and TCP frames.
+	BytesReceived uint64 `protobuf:"varint,1,opt,name=bytes_received,json=bytesReceived,proto3" json:"bytes_received,omitempty"`
+	BytesSent     uint64 `protobuf:"varint,2,opt,name=bytes_sent,json=bytesSent,proto3" json:"bytes_sent,omitempty"`
+	// Datagrams that the kernel dropped because nobody read them in time: since the
+	// sockets were opened, in whatever process.
+	KernelDrops uint64 `protobuf:"varint,3,opt,name=kernel_drops,json=kernelDrops,proto3" json:"kernel_drops,omitempty"`
+	// Received datagrams that were too long.
+	Truncated uint64 `protobuf:"varint,4,opt,name=truncated,proto3" json:"truncated,omitempty"`
+	// Packets to a destination that the kernel refused.
+	Refused uint64 `protobuf:"varint,5,opt,name=refused,proto3" json:"refused,omitempty"`
+	// Writes that found the socket's buffer full.
+	WouldBlock uint64 `protobuf:"varint,6,opt,name=would_block,json=wouldBlock,proto3" json:"would_block,omitempty"`
+	// Sockets whose kernel refused UDP_SEGMENT in use; they go on without.
+	SegmentationRefused uint64 `protobuf:"varint,7,opt,name=segmentation_refused,json=segmentationRefused,proto3" json:"segmentation_refused,omitempty"`
+	// TCP connections over a limit.
+	TcpRefused uint64 `protobuf:"varint,8,opt,name=tcp_refused,json=tcpRefused,proto3" json:"tcp_refused,omitempty"`
+	// Frames that a TCP connection's queue could not hold.
+	TcpDropped uint64 `protobuf:"varint,9,opt,name=tcp_dropped,json=tcpDropped,proto3" json:"tcp_dropped,omitempty"`
+	// TCP connections closed because of a frame that was too long.
+	TcpBadFrames uint64 `protobuf:"varint,10,opt,name=tcp_bad_frames,json=tcpBadFrames,proto3" json:"tcp_bad_frames,omitempty"`
+	// How many packets one send holds at most: 1 without UDP_SEGMENT.
+	MaxSegments   uint32 `protobuf:"varint,11,opt,name=max_segments,json=maxSegments,proto3" json:"max_segments,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MediaSocketStats) Reset() {
+	*x = MediaSocketStats{}
+	mi := &file_dspeak_worker_v1_stats_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MediaSocketStats) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MediaSocketStats) ProtoMessage() {}
+
+func (x *MediaSocketStats) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_worker_v1_stats_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MediaSocketStats.ProtoReflect.Descriptor instead.
+func (*MediaSocketStats) Descriptor() ([]byte, []int) {
+	return file_dspeak_worker_v1_stats_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *MediaSocketStats) GetBytesReceived() uint64 {
+	if x != nil {
+		return x.BytesReceived
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetBytesSent() uint64 {
+	if x != nil {
+		return x.BytesSent
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetKernelDrops() uint64 {
+	if x != nil {
+		return x.KernelDrops
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetTruncated() uint64 {
+	if x != nil {
+		return x.Truncated
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetWouldBlock() uint64 {
+	if x != nil {
+		return x.WouldBlock
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetSegmentationRefused() uint64 {
+	if x != nil {
+		return x.SegmentationRefused
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetTcpRefused() uint64 {
+	if x != nil {
+		return x.TcpRefused
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetTcpDropped() uint64 {
+	if x != nil {
+		return x.TcpDropped
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetTcpBadFrames() uint64 {
+	if x != nil {
+		return x.TcpBadFrames
+	}
+	return 0
+}
+
+func (x *MediaSocketStats) GetMaxSegments() uint32 {
+	if x != nil {
+		return x.MaxSegments
+	}
+	return 0
+}
+
 var File_dspeak_worker_v1_stats_proto protoreflect.FileDescriptor
 
 const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
@@ -680,7 +825,7 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	"_jitter_msB\x15\n" +
 	"\x13_round_trip_time_msB\x13\n" +
 	"\x11_audio_level_dbovB\x15\n" +
-	"\x13_last_packet_age_ms\"\xcb\x03\n" +
+	"\x13_last_packet_age_ms\"\x89\x04\n" +
 	"\rResourceUsage\x12\x1b\n" +
 	"\tcpu_share\x18\x01 \x01(\x01R\bcpuShare\x12%\n" +
 	"\x0eresident_bytes\x18\x02 \x01(\x04R\rresidentBytes\x12\x1e\n" +
@@ -699,7 +844,25 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	" \x01(\x04R\x0fpacketsReceived\x12!\n" +
 	"\fpackets_sent\x18\v \x01(\x04R\vpacketsSent\x12'\n" +
 	"\x0fpackets_dropped\x18\f \x01(\x04R\x0epacketsDropped\x12\x1e\n" +
-	"\vcpu_time_us\x18\r \x01(\x04R\tcpuTimeUsB7Z5github.com/dspeak/sfu/proto/dspeak/worker/v1;workerv1b\x06proto3"
+	"\vcpu_time_us\x18\r \x01(\x04R\tcpuTimeUs\x12<\n" +
+	"\asockets\x18\x14 \x01(\v2\".dspeak.worker.v1.MediaSocketStatsR\asockets\"\x92\x03\n" +
+	"\x10MediaSocketStats\x12%\n" +
+	"\x0ebytes_received\x18\x01 \x01(\x04R\rbytesReceived\x12\x1d\n" +
+	"\n" +
+	"bytes_sent\x18\x02 \x01(\x04R\tbytesSent\x12!\n" +
+	"\fkernel_drops\x18\x03 \x01(\x04R\vkernelDrops\x12\x1c\n" +
+	"\ttruncated\x18\x04 \x01(\x04R\ttruncated\x12\x18\n" +
+	"\arefused\x18\x05 \x01(\x04R\arefused\x12\x1f\n" +
+	"\vwould_block\x18\x06 \x01(\x04R\n" +
+	"wouldBlock\x121\n" +
+	"\x14segmentation_refused\x18\a \x01(\x04R\x13segmentationRefused\x12\x1f\n" +
+	"\vtcp_refused\x18\b \x01(\x04R\n" +
+	"tcpRefused\x12\x1f\n" +
+	"\vtcp_dropped\x18\t \x01(\x04R\n" +
+	"tcpDropped\x12$\n" +
+	"\x0etcp_bad_frames\x18\n" +
+	" \x01(\x04R\ftcpBadFrames\x12!\n" +
+	"\fmax_segments\x18\v \x01(\rR\vmaxSegmentsB7Z5github.com/dspeak/sfu/proto/dspeak/worker/v1;workerv1b\x06proto3"
 
 var (
 	file_dspeak_worker_v1_stats_proto_rawDescOnce sync.Once
@@ -713,25 +876,27 @@ func file_dspeak_worker_v1_stats_proto_rawDescGZIP() []byte {
 	return file_dspeak_worker_v1_stats_proto_rawDescData
 }
 
-var file_dspeak_worker_v1_stats_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_dspeak_worker_v1_stats_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_dspeak_worker_v1_stats_proto_goTypes = []any{
-	(*TransportStats)(nil), // 0: dspeak.worker.v1.TransportStats
-	(*ProducerStats)(nil),  // 1: dspeak.worker.v1.ProducerStats
-	(*ConsumerStats)(nil),  // 2: dspeak.worker.v1.ConsumerStats
-	(*ResourceUsage)(nil),  // 3: dspeak.worker.v1.ResourceUsage
-	(IceState)(0),          // 4: dspeak.worker.v1.IceState
-	(DtlsState)(0),         // 5: dspeak.worker.v1.DtlsState
-	(*IceTuple)(nil),       // 6: dspeak.worker.v1.IceTuple
+	(*TransportStats)(nil),   // 0: dspeak.worker.v1.TransportStats
+	(*ProducerStats)(nil),    // 1: dspeak.worker.v1.ProducerStats
+	(*ConsumerStats)(nil),    // 2: dspeak.worker.v1.ConsumerStats
+	(*ResourceUsage)(nil),    // 3: dspeak.worker.v1.ResourceUsage
+	(*MediaSocketStats)(nil), // 4: dspeak.worker.v1.MediaSocketStats
+	(IceState)(0),            // 5: dspeak.worker.v1.IceState
+	(DtlsState)(0),           // 6: dspeak.worker.v1.DtlsState
+	(*IceTuple)(nil),         // 7: dspeak.worker.v1.IceTuple
 }
 var file_dspeak_worker_v1_stats_proto_depIdxs = []int32{
-	4, // 0: dspeak.worker.v1.TransportStats.ice_state:type_name -> dspeak.worker.v1.IceState
-	5, // 1: dspeak.worker.v1.TransportStats.dtls_state:type_name -> dspeak.worker.v1.DtlsState
-	6, // 2: dspeak.worker.v1.TransportStats.ice_selected_tuple:type_name -> dspeak.worker.v1.IceTuple
-	3, // [3:3] is the sub-list for method output_type
-	3, // [3:3] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	5, // 0: dspeak.worker.v1.TransportStats.ice_state:type_name -> dspeak.worker.v1.IceState
+	6, // 1: dspeak.worker.v1.TransportStats.dtls_state:type_name -> dspeak.worker.v1.DtlsState
+	7, // 2: dspeak.worker.v1.TransportStats.ice_selected_tuple:type_name -> dspeak.worker.v1.IceTuple
+	4, // 3: dspeak.worker.v1.ResourceUsage.sockets:type_name -> dspeak.worker.v1.MediaSocketStats
+	4, // [4:4] is the sub-list for method output_type
+	4, // [4:4] is the sub-list for method input_type
+	4, // [4:4] is the sub-list for extension type_name
+	4, // [4:4] is the sub-list for extension extendee
+	0, // [0:4] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_worker_v1_stats_proto_init() }
@@ -749,7 +914,7 @@ func file_dspeak_worker_v1_stats_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_worker_v1_stats_proto_rawDesc), len(file_dspeak_worker_v1_stats_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
