@@ -12,9 +12,14 @@ TOOLS := $(CURDIR)/bin/tools
 TESTFLAGS ?=
 # A number of inputs, not a time: the go command may fail a run whose time ends within an input.
 FUZZTIME ?= 50000x
-BENCHTIME ?= 1s
+# make bench BENCH=Forward BENCHCOUNT=8 > new.txt; bin/tools/benchstat old.txt new.txt
+BENCH ?= .
+BENCHTIME ?= 200ms
+BENCHCOUNT ?= 1
+# make bench-table TABLEFLAGS="--rows 20x100 --sizes constant --rounds 5 --duration 20s"
+TABLEFLAGS ?=
 
-.PHONY: build run setup test bench gen gen-check lint fuzz tidy-check tools ci clean
+.PHONY: build run setup test bench bench-go bench-table gen gen-check lint fuzz tidy-check tools ci clean
 
 build: ## all programs, to bin/
 	go build -o bin/ ./cmd/...
@@ -31,8 +36,14 @@ test: setup ## all tests, with the race detector
 	go test -race -count=1 -timeout 20m $(TESTFLAGS) ./...
 	go test -count=1 -timeout 5m $(TESTFLAGS) -run '^TestManyUsers$$' ./e2e # at full size: no race detector
 
-bench: ## all benchmarks
-	go test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) ./...
+bench: bench-go bench-table ## all measurements, in about four minutes
+
+bench-go: ## Go benchmarks, for benchstat
+	@go test -run '^$$' -bench '$(BENCH)' -benchmem -benchtime $(BENCHTIME) -count $(BENCHCOUNT) -timeout 30m \
+		$$(grep -rl --include='*_test.go' '^func Benchmark' . | grep -v node_modules | xargs -n1 dirname | sort -u)
+
+bench-table: build ## real processes under several loads, in turns with a bare sending loop
+	@bin/loadgen table $(TABLEFLAGS)
 
 gen: $(TOOLS)/buf ## make all generated files again: protobuf code and the page's bundle
 	$(TOOLS)/buf generate
@@ -85,7 +96,7 @@ ci: ## the whole gate
 	$(MAKE) --no-print-directory build gen-check lint tidy-check
 	$(MAKE) --no-print-directory test
 	$(MAKE) --no-print-directory fuzz
-	$(MAKE) --no-print-directory bench BENCHTIME=1x
+	$(MAKE) --no-print-directory bench-go BENCHTIME=1x
 
 clean:
 	rm -rf bin
