@@ -18,7 +18,8 @@ type collector struct {
 
 	channels, users, sessions, kicks, refused, workers *prometheus.Desc
 	cpu, resident, transports, producers, consumers    *prometheus.Desc
-	received, sent, dropped, restarts, workerGoroutine *prometheus.Desc
+	received, sent, dropped, late                      *prometheus.Desc
+	restarts, workerGoroutine                          *prometheus.Desc
 	bytesReceived, bytesSent, socketFaults, segments   *prometheus.Desc
 }
 
@@ -42,6 +43,7 @@ func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
 		received:        desc("worker_packets_received_total", "Packets received by the worker.", "slot"),
 		sent:            desc("worker_packets_sent_total", "Packets sent by the worker.", "slot"),
 		dropped:         desc("worker_packets_dropped_total", "Packets dropped by the worker.", "slot"),
+		late:            desc("worker_packets_late_total", "Packets received by the worker too late to be forwarded.", "slot"),
 		bytesReceived:   desc("worker_bytes_received_total", "Bytes received by the worker's media sockets.", "slot"),
 		bytesSent:       desc("worker_bytes_sent_total", "Bytes sent by the worker's media sockets.", "slot"),
 		socketFaults:    desc("worker_socket_faults_total", "What went wrong on the worker's media sockets, by cause.", "slot", "cause"),
@@ -94,6 +96,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			counter(c.received, u.GetPacketsReceived(), slot)
 			counter(c.sent, u.GetPacketsSent(), slot)
 			counter(c.dropped, u.GetPacketsDropped(), slot)
+			counter(c.late, u.GetPacketsLate(), slot)
 			counter(c.bytesReceived, u.GetSockets().GetBytesReceived(), slot)
 			counter(c.bytesSent, u.GetSockets().GetBytesSent(), slot)
 			gauge(c.segments, float64(u.GetSockets().GetMaxSegments()), slot)

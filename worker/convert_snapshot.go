@@ -100,7 +100,7 @@ func fromStats(s rtc.Stats) *workerv1.GetStatsResponse {
 			ProducerId: string(p.Producer), TransportId: string(p.Transport), RouterId: string(p.Router),
 			Ssrc: p.SSRC, Packets: p.Packets, Bytes: p.Bytes, PacketsLost: p.PacketsLost, JitterMs: p.JitterMs,
 			RoundTripTimeMs: p.RoundTripTimeMs, AudioLevelDbov: p.AudioLevelDbov, LastPacketAgeMs: p.LastPacketAgeMs,
-			Paused: p.Paused, NacksSent: p.NacksSent,
+			Paused: p.Paused, NacksSent: p.NacksSent, PacketsLate: p.PacketsLate,
 		})
 	}
 	for i := range s.Consumers {

@@ -46,6 +46,7 @@ func (u *usageReader) read(ctx context.Context) (*workerv1.ResourceUsage, error)
 		Producers: count(counts.Producers), Consumers: count(counts.Consumers),
 		LoopAgeMs:       count(int(time.Since(u.loop.LastTurn()).Milliseconds())),
 		PacketsReceived: counts.PacketsReceived, PacketsSent: counts.PacketsSent, PacketsDropped: counts.PacketsDropped,
+		PacketsLate: counts.PacketsLate,
 		Sockets: fromSocketStats(counts.Sockets),
 	}, nil
 }

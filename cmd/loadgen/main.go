@@ -83,6 +83,7 @@ func command() *cobra.Command {
 	f.IntVar(&cfg.CPU, "cpu", load.NoCPU, "the only CPU that the generator uses, -1: any")
 	f.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the generator to this file")
 	f.IntSliceVar(&cfg.PIDs, "pid", nil, "worker processes to measure")
+	f.StringVar(&cfg.Control, "control", "", "control socket of a worker whose answers are timed meanwhile, such as run/worker-0.sock")
 	f.StringVar(&cfg.Prefix, "prefix", fmt.Sprintf("load-%d", os.Getpid()), "start of channel and user names")
 	f.BoolVar(&allowLoss, "allow-loss", false, "missing packets are no failure, for measurements of an overload")
 	f.BoolVar(&asJSON, "json", false, "report as JSON")

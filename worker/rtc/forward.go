@@ -76,7 +76,7 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 	}
 	t.dtls.lastFlight = nil // the client has our last flight: it uses the keys
 	p.receive(l, h, index, len(payload), at)
-	if p.paused {
+	if p.paused || l.leaveOut(p, at) {
 		return
 	}
 	in := incoming{index: index, time: h.Timestamp, marker: h.Marker, payload: payload}

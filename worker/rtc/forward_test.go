@@ -22,6 +22,7 @@ import (
 type sinkUDP struct {
 	keep    bool
 	full    bool // writes end with ErrWouldBlock
+	room    int  // of a socket that is nearly full: sends that the next writes take; 0: any number
 	sends   int
 	packets int
 	kept    []keptSend
@@ -42,6 +43,9 @@ func (s *sinkUDP) WriteBatch(ss []netio.Send) (int, error) {
 	if s.full {
 		return 0, netio.ErrWouldBlock
 	}
+	if s.room > 0 && len(ss) >= s.room {
+		ss, s.room, s.full = ss[:s.room], 0, true
+	}
 	for i := range ss {
 		s.sends++
 		s.packets += len(ss[i].Packets)
@@ -52,6 +56,9 @@ func (s *sinkUDP) WriteBatch(ss []netio.Send) (int, error) {
 			}
 			s.kept = append(s.kept, k)
 		}
+	}
+	if s.full {
+		return len(ss), netio.ErrWouldBlock
 	}
 	return len(ss), nil
 }
@@ -64,6 +71,20 @@ type bench struct {
 	port    *udpPort
 	router  *router
 	clients int
+	frozen  time.Time // of freeze
+}
+
+// freeze stops the clock: from now on only pass moves it.
+func (b *bench) freeze() {
+	b.frozen = time.Now()
+	b.clock = func() time.Time { return b.frozen }
+	b.readClock()
+}
+
+// pass moves the frozen clock on.
+func (b *bench) pass(d time.Duration) {
+	b.frozen = b.frozen.Add(d)
+	b.readClock()
 }
 
 func newBench(tb testing.TB) *bench {
@@ -158,6 +179,13 @@ func (b *bench) consume(p *peer, from *producer) *consumer {
 // arrive gives a protected packet of the client to the loop.
 func (b *bench) arrive(p *peer, pkt *pionrtp.Packet) {
 	b.tb.Helper()
+	b.readClock()
+	b.arriveAt(p, pkt, b.now)
+}
+
+// arriveAt gives the loop a protected packet that reached the kernel at that instant.
+func (b *bench) arriveAt(p *peer, pkt *pionrtp.Packet, at instant) {
+	b.tb.Helper()
 	raw, err := pkt.Marshal()
 	if err != nil {
 		b.tb.Fatal(err)
@@ -166,8 +194,7 @@ func (b *bench) arrive(p *peer, pkt *pionrtp.Packet) {
 	if err != nil {
 		b.tb.Fatal(err)
 	}
-	b.readClock()
-	b.onDatagram(protected, &p.src, b.now)
+	b.onDatagram(protected, &p.src, at)
 }
 
 // out flushes and returns the plain RTP packets sent to the client, in order.

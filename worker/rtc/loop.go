@@ -70,12 +70,15 @@ type udpPort struct {
 	sock  netio.UDP
 	index int // in the poller, and in the keys of the tuple table
 	batch []netio.Message
-	queue sendQueue
+	// urgent holds answers to checks and handshakes, media everything else.
+	urgent, media sendQueue
+	full          bool // the socket: it is watched until it has room
 }
 
 // loopCounters are counts of the whole loop.
 type loopCounters struct {
 	received, sent, dropped uint64
+	late                    uint64 // received, but too late to be forwarded
 	// Discarded, by cause.
 	unknownSource, malformed, unknownUfrag, badIntegrity, eventsLost uint64
 }

@@ -1,9 +1,7 @@
 package rtc
 
 import (
-	"errors"
 	"net/netip"
-	"time"
 
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/netio"
@@ -18,11 +16,6 @@ const (
 	// maxPacket is the largest packet sent, protection included. It bounds what the
 	// ring gives out at once and fits packetRef.
 	maxPacket = 2048
-	// blockedFor is how long a full socket may hold packets back before they are dropped:
-	// late audio is lost audio.
-	blockedFor = 40 * time.Millisecond
-	// maxBacklog bounds the sends that wait for a full socket.
-	maxBacklog = 4096
 )
 
 // pendingPackets are the packets of one transport that wait for the next flush.
@@ -37,6 +30,7 @@ type outbox struct {
 	ring    *sendRing
 	padTo   int          // payloads are padded to a multiple of it; 0 or 1: they are not
 	dirty   []*transport // with pending packets
+	first   int          // of dirty, where the next flush begins; see flush
 	replies [maxReplies]reply
 	nReply  int
 	due     instant // when to flush; 0: nothing waits
@@ -51,23 +45,11 @@ type reply struct {
 	ref       packetRef
 }
 
-// sendQueue is what one UDP socket has been given but the kernel has not taken.
-// The slices are reused; they are empty after a flush unless the socket is full.
-type sendQueue struct {
-	sends   []netio.Send
-	owners  []*transport // beside sends
-	packets [][]byte     // backing of sends
-	next    int          // sends before it are done
-	blocked instant      // since when the socket is full; 0: it is not
-}
-
 // slot returns room in the ring for a packet of at most n bytes.
 func (l *Loop) slot(n int) []byte {
 	if l.out.ring.room(l.out.since) < 4*maxPacket {
 		l.flush()
-		if l.out.ring.room(l.out.since) < 4*maxPacket {
-			l.dropBacklog()
-		}
+		l.makeRoom()
 	}
 	return l.out.ring.reserve(n)
 }
@@ -136,29 +118,33 @@ func (l *Loop) flushIfDue() {
 	}
 }
 
-// flush hands everything that waits to the sockets.
+// flush hands everything that waits to the sockets: replies before media, and media
+// from another transport on each time, so that a socket that takes only a part of it
+// does not leave out the same receivers again and again.
 func (l *Loop) flush() {
 	o := &l.out
 	for i := range o.replies[:o.nReply] {
 		r := &o.replies[i]
-		r.port.queue.add(r.transport, r.addr, o.ring, []packetRef{r.ref})
+		r.port.urgent.add(queued{transport: r.transport, at: l.now}, r.addr, o.ring, []packetRef{r.ref})
 		*r = reply{}
 	}
 	o.nReply = 0
-	for i, t := range o.dirty {
-		l.collect(t)
-		o.dirty[i] = nil
+	if n := len(o.dirty); n > 0 {
+		o.first = (o.first + 1) % n
+		for _, t := range o.dirty[o.first:] {
+			l.collect(t)
+		}
+		for _, t := range o.dirty[:o.first] {
+			l.collect(t)
+		}
+		clear(o.dirty)
+		o.dirty = o.dirty[:0]
 	}
-	o.dirty = o.dirty[:0]
 	o.due = 0
-	waiting := false
 	for _, port := range l.udp {
 		l.flushPort(port)
-		waiting = waiting || port.queue.blocked != 0
 	}
-	if !waiting {
-		o.since = o.ring.head
-	}
+	o.since = l.oldestWaiting()
 }
 
 // collect moves a transport's packets to the queue of its path.
@@ -182,7 +168,7 @@ func (l *Loop) collect(t *transport) {
 	}
 	for len(refs) > 0 {
 		n := segmentRun(refs, limit)
-		tu.port.queue.add(t, tu.addr, l.out.ring, refs[:n])
+		tu.port.media.add(queued{transport: t, at: l.now}, tu.addr, l.out.ring, refs[:n])
 		refs = refs[n:]
 	}
 }
@@ -236,74 +222,6 @@ func (l *Loop) collectTCP(t *transport, peer *tcpPeer, refs []packetRef) {
 	}
 }
 
-func (l *Loop) countDropped(t *transport, n int) {
-	t.count.dropped += uint64(n)
-	l.count.dropped += uint64(n)
-}
-
-// add appends one send.
-func (q *sendQueue) add(t *transport, addr netip.AddrPort, ring *sendRing, refs []packetRef) {
-	start := len(q.packets)
-	for _, ref := range refs {
-		q.packets = append(q.packets, ring.packet(ref))
-	}
-	packets := q.packets[start:]
-	q.sends = append(q.sends, netio.Send{Addr: addr, Packets: packets, SegmentSize: len(packets[0])})
-	q.owners = append(q.owners, t)
-}
-
-// flushPort writes a socket's queue. A full socket keeps the rest for a moment.
-func (l *Loop) flushPort(port *udpPort) {
-	q := &port.queue
-	if len(q.sends) == q.next {
-		return
-	}
-	n, err := port.sock.WriteBatch(q.sends[q.next:])
-	q.next += n
-	if q.next == len(q.sends) {
-		l.resetQueue(port)
-		return
-	}
-	switch {
-	case err != nil && !errors.Is(err, netio.ErrWouldBlock):
-		l.log.Warn("udp write", obs.Err(err))
-		l.dropQueue(port)
-	case q.blocked == 0:
-		q.blocked = l.now
-		l.poller.WatchWrite(port.index, true)
-	case l.now-q.blocked >= instant(blockedFor) || len(q.sends)-q.next > maxBacklog:
-		l.dropQueue(port)
-	}
-}
-
-// dropQueue gives up what a full socket did not take.
-func (l *Loop) dropQueue(port *udpPort) {
-	q := &port.queue
-	for i := q.next; i < len(q.sends); i++ {
-		l.countDropped(q.owners[i], len(q.sends[i].Packets))
-	}
-	l.resetQueue(port)
-}
-
-// dropBacklog gives up everything that waits: the ring is about to overwrite it.
-func (l *Loop) dropBacklog() {
-	for _, port := range l.udp {
-		l.dropQueue(port)
-	}
-	l.out.since = l.out.ring.head
-}
-
-func (l *Loop) resetQueue(port *udpPort) {
-	q := &port.queue
-	if q.blocked != 0 {
-		q.blocked = 0
-		l.poller.WatchWrite(port.index, false)
-	}
-	clear(q.owners)
-	q.sends, q.owners, q.packets = q.sends[:0], q.owners[:0], q.packets[:0]
-	q.next = 0
-}
-
 // releaseBuffers gives the pages of the ring back while nobody is there to whom its
 // packets could be sent, again or for the first time.
 func (l *Loop) releaseBuffers() (bool, error) {
@@ -311,15 +229,11 @@ func (l *Loop) releaseBuffers() (bool, error) {
 		return false, nil
 	}
 	l.flush()
-	l.dropBacklog()
-	return true, releasePages(l.out.ring.buf)
-}
-
-// release lets go of the slices that a burst has grown.
-func (q *sendQueue) release() {
-	if len(q.sends) == 0 && cap(q.sends) > maxBacklog {
-		q.sends, q.owners, q.packets = nil, nil, nil
+	for _, port := range l.udp {
+		l.dropWaiting(port)
 	}
+	l.out.since = l.out.ring.head
+	return true, releasePages(l.out.ring.buf)
 }
 
 // padding is how many bytes to add to a payload.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/netio"
@@ -80,37 +79,5 @@ func TestLargerPacketsFirst(t *testing.T) {
 	sortBySize(ring, refs)
 	if want := []packetRef{probe, audio}; !slices.Equal(refs, want) {
 		t.Fatalf("a stream's packets changed places: %v", refs)
-	}
-}
-
-func TestFullSocket(t *testing.T) {
-	b := newBench(t)
-	b.sink.keep = true
-	b.sink.full = true
-	b.port.index = 0
-	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)
-	b.consume(listener, b.produce(speaker, 7))
-	b.arrive(speaker, voice(7, 1))
-	b.flush()
-	b.arrive(speaker, voice(7, 2))
-	b.flush()
-	b.sink.full = false
-	b.flushPort(b.port)
-	if got := b.sentTo(listener); len(got) != 2 {
-		t.Fatalf("%d packets after the socket had room again, want 2", len(got))
-	}
-	b.sink.full = true
-	b.arrive(speaker, voice(7, 3))
-	b.flush()
-	b.base = b.base.Add(-time.Second) // a second goes by
-	b.arrive(speaker, voice(7, 4))
-	b.flush()
-	b.sink.full = false
-	if got := b.sentTo(listener); len(got) != 0 || listener.count.dropped != 2 {
-		t.Fatalf("%d late packets sent, %d dropped", len(got), listener.count.dropped)
-	}
-	b.arrive(speaker, voice(7, 5))
-	if got := b.sentTo(listener); len(got) != 1 {
-		t.Fatal("nothing is sent after the drop")
 	}
 }

@@ -27,6 +27,7 @@ type producer struct {
 	stream                   *inStream
 	fan                      []fanout // one per consumer, in no order
 	packets, bytes, nacksOut uint64   // of this producer; the stream may outlive it
+	late                     uint64   // received, but not forwarded; see leaveOut
 }
 
 // producerDeclared is what the Produce call said.

@@ -56,8 +56,8 @@ func (l *Loop) arrival(kernelNanos int64) instant {
 	if kernelNanos == 0 {
 		return l.now
 	}
-	// The wall clock may have been set meanwhile: only small ages are believed.
-	if age := l.wall - kernelNanos; age > 0 && age < int64(idleWait) {
+	// The wall clock may have been set meanwhile.
+	if age := l.wall - kernelNanos; age > 0 && age < int64(believedAge) {
 		return l.now - instant(age)
 	}
 	return l.now

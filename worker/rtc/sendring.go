@@ -15,6 +15,9 @@ type packetRef uint64
 
 const refLenBits = 12 // packets are below 4096 bytes
 
+// position is where the packet begins in the ring.
+func (r packetRef) position() uint64 { return uint64(r) >> refLenBits }
+
 func newSendRing(size int) *sendRing {
 	n := 1
 	for n < size {
@@ -46,7 +49,7 @@ func (r *sendRing) commit(n int) packetRef {
 
 // packet returns the bytes of a packet, nil when they are overwritten.
 func (r *sendRing) packet(ref packetRef) []byte {
-	pos, n := uint64(ref)>>refLenBits, uint64(ref)&(1<<refLenBits-1)
+	pos, n := ref.position(), uint64(ref)&(1<<refLenBits-1)
 	if ref == 0 || pos+uint64(len(r.buf)) < r.head+2*maxPacket {
 		return nil
 	}

@@ -108,6 +108,7 @@ type ProducerStats struct {
 	LastPacketAgeMs *uint32  // nil before the first packet
 	Paused          bool
 	NacksSent       uint64
+	PacketsLate     uint64 // received, but too late to be forwarded: the worker was overloaded
 }
 
 // ConsumerStats are the statistics of an outgoing stream. Loss and jitter are what
@@ -141,6 +142,7 @@ type Usage struct {
 	PacketsReceived uint64
 	PacketsSent     uint64
 	PacketsDropped  uint64
+	PacketsLate     uint64 // as in ProducerStats
 	EventsLost      uint64
 	// BusyShare is the share of time in which the loop did not wait, 0 to 1, over
 	// about the last second.

@@ -76,6 +76,7 @@ func (l *Loop) producerStats(p *producer) ProducerStats {
 	s := ProducerStats{
 		Producer: p.id, Transport: p.transport.id, Router: p.transport.router.id, SSRC: in.ssrc,
 		Packets: p.packets, Bytes: p.bytes, LastPacketAgeMs: l.ageMs(in.lastSeen), Paused: p.paused, NacksSent: p.nacksOut,
+		PacketsLate: p.late,
 	}
 	if in.started {
 		s.PacketsLost = in.reception.Lost()
@@ -119,6 +120,7 @@ func (l *Loop) usage() Usage {
 		Routers: len(l.table.routers), Transports: len(l.table.list),
 		Producers: len(l.table.producers), Consumers: len(l.table.consumers), TCPConnections: len(l.peers),
 		PacketsReceived: l.count.received, PacketsSent: l.count.sent, PacketsDropped: l.count.dropped,
-		EventsLost: l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),
+		PacketsLate: l.count.late,
+		EventsLost:  l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),
 	}
 }

@@ -41,7 +41,8 @@ func (l *Loop) runTimers() {
 		l.logSocketFaults()
 		l.sweepPeers()
 		for _, port := range l.udp {
-			port.queue.release()
+			port.urgent.release()
+			port.media.release()
 		}
 	}
 	if l.now < l.timers.tick {
@@ -91,13 +92,14 @@ func (l *Loop) sweepPeers() {
 // logDrops logs what was dropped since the last line, by cause.
 func (l *Loop) logDrops() {
 	now, was := l.count, l.logged
-	if now.dropped == was.dropped && now.unknownSource == was.unknownSource && now.malformed == was.malformed &&
+	if now.dropped == was.dropped && now.late == was.late && now.unknownSource == was.unknownSource && now.malformed == was.malformed &&
 		now.unknownUfrag == was.unknownUfrag && now.badIntegrity == was.badIntegrity && now.eventsLost == was.eventsLost {
 		return
 	}
 	l.logged = now
 	l.log.Debug("packets dropped",
 		slog.Uint64("send_queue_full", now.dropped-was.dropped),
+		slog.Uint64("too_late", now.late-was.late),
 		slog.Uint64("unknown_source", now.unknownSource-was.unknownSource),
 		slog.Uint64("malformed", now.malformed-was.malformed),
 		slog.Uint64("unknown_user_fragment", now.unknownUfrag-was.unknownUfrag),

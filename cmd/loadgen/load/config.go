@@ -63,6 +63,9 @@ type Config struct {
 	CPU int
 	// PIDs are the worker processes whose CPU time is measured.
 	PIDs []int
+	// Control is the Unix socket of a worker whose answers to control calls are timed
+	// during the load; empty: none.
+	Control string
 	// Prefix begins the names of channels and users, so that two runs do not meet.
 	Prefix string
 }

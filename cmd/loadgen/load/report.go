@@ -31,6 +31,12 @@ type Report struct {
 	RTCPCounts      RTCPCounts `json:"rtcpCounts"`
 	WriteErrors     uint64     `json:"writeErrors"`
 	Latency
+	// LeastShare and MostShare are what the listeners with the fewest and the most
+	// packets got, as a share of what was sent to each; 1 is all.
+	LeastShare float64 `json:"leastShare"`
+	MostShare  float64 `json:"mostShare"`
+	// Control is how the worker answered calls meanwhile; nil without Config.Control.
+	Control *ControlReport `json:"control,omitempty"`
 	// PacerLate is the longest that a packet was sent after its time, PacerLateP99
 	// the 99th percentile.
 	PacerLate    time.Duration `json:"pacerLateNs"`
@@ -174,11 +180,7 @@ func each(d time.Duration, n uint64) time.Duration {
 func (r *run) fill(report *Report) {
 	e := r.engine
 	report.Users, report.Channels, report.Pairs = len(r.users), r.cfg.Channels, r.cfg.Pairs()
-	for _, u := range r.users {
-		for _, p := range u.pairs {
-			report.Duplicate += p.duplicate
-		}
-	}
+	r.fillShares(report)
 	report.Authenticated, report.Unauthenticated = e.authenticated, e.unauthenticated
 	report.Malformed, report.Unknown, report.RTCP = e.malformed, e.unknown, e.rtcp
 	report.RTCPCounts = e.reports
@@ -188,6 +190,27 @@ func (r *run) fill(report *Report) {
 	}
 	report.sum(r.rounds)
 	report.judge(r.cfg.PacketTime)
+}
+
+// fillShares adds what each listener got.
+func (r *run) fillShares(report *Report) {
+	report.LeastShare = 1
+	for _, u := range r.users {
+		var delivered, sent uint64
+		for _, p := range u.pairs {
+			report.Duplicate += p.duplicate
+			delivered += p.delivered
+			for i := range p.speaker.sentAt {
+				if p.speaker.sentAt[i].Load() != 0 {
+					sent++
+				}
+			}
+		}
+		if sent > 0 {
+			share := float64(delivered) / float64(sent)
+			report.LeastShare, report.MostShare = min(report.LeastShare, share), max(report.MostShare, share)
+		}
+	}
 }
 
 // judge says whether the generator did its part.

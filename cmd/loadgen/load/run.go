@@ -168,7 +168,7 @@ func (r *run) sendAll(ctx context.Context, report *Report) (err error) {
 		}
 		defer func() { err = errors.Join(err, c.floor.close()) }()
 	}
-	err = c.conduct(ctx)
+	err = r.conduct(ctx, &c, report)
 	r.rounds = c.rounds
 	r.engine.reports.SenderReportsSent = pacer.reports
 	report.PacerLate, report.PacerLateP99 = pacer.late.highest, pacer.late.quantile(0.99)
@@ -178,6 +178,23 @@ func (r *run) sendAll(ctx context.Context, report *Report) (err error) {
 	end, err := readUsage(r.cfg.PIDs)
 	report.WorkerResident = end.resident
 	return err
+}
+
+// conduct lets the conductor play, and times control calls meanwhile if asked to.
+func (r *run) conduct(ctx context.Context, c *conductor, report *Report) error {
+	if r.cfg.Control == "" {
+		return c.conduct(ctx)
+	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	group := errgroup.Group{}
+	group.Go(func() (err error) {
+		report.Control, err = watchControl(watching, r.cfg.Control)
+		return err
+	})
+	err := c.conduct(ctx)
+	stop()
+	return errors.Join(err, group.Wait())
 }
 
 // startFloor starts this program once more as the bare sending loop, which sends

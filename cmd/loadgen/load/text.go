@@ -25,6 +25,12 @@ func (r Report) WriteText(w io.Writer) error {
 		c.SenderReports, c.ReceiverReports, c.NACKs, c.Other, c.Malformed, c.SenderReportsSent, c.ReceiverReportsSent)
 	fmt.Fprintf(&b, "latency        p50 %s, p90 %s, p99 %s, p99.9 %s, max %s\n",
 		r.LatencyP50, r.LatencyP90, r.LatencyP99, r.LatencyP999, r.LatencyMax)
+	if r.LeastShare < 1 {
+		fmt.Fprintf(&b, "listeners      got between %.1f and %.1f %% of their packets\n", 100*r.LeastShare, 100*r.MostShare)
+	}
+	if c := r.Control; c != nil {
+		fmt.Fprintf(&b, "control        %d calls, p50 %s, p99 %s, max %s; %d failed\n", c.Calls, c.LatencyP50, c.LatencyP99, c.LatencyMax, c.Failed)
+	}
 	fmt.Fprintf(&b, "worker         %s CPU (%.0f %% of one), %s per forwarded packet\n",
 		r.WorkerCPU.Round(time.Millisecond), 100*r.WorkerShare, r.CPUPerForwarded)
 	if f := r.Floor; f != nil {

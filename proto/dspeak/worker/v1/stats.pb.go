@@ -179,8 +179,10 @@ type ProducerStats struct {
 	LastPacketAgeMs *uint32 `protobuf:"varint,11,opt,name=last_packet_age_ms,json=lastPacketAgeMs,proto3,oneof" json:"last_packet_age_ms,omitempty"`
 	Paused          bool    `protobuf:"varint,12,opt,name=paused,proto3" json:"paused,omitempty"`
 	NacksSent       uint64  `protobuf:"varint,13,opt,name=nacks_sent,json=nacksSent,proto3" json:"nacks_sent,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// Received, but too late to be forwarded: the worker was overloaded.
+	PacketsLate   uint64 `protobuf:"varint,14,opt,name=packets_late,json=packetsLate,proto3" json:"packets_late,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ProducerStats) Reset() {
@@ -300,6 +302,13 @@ func (x *ProducerStats) GetPaused() bool {
 func (x *ProducerStats) GetNacksSent() uint64 {
 	if x != nil {
 		return x.NacksSent
+	}
+	return 0
+}
+
+func (x *ProducerStats) GetPacketsLate() uint64 {
+	if x != nil {
+		return x.PacketsLate
 	}
 	return 0
 }
@@ -488,7 +497,9 @@ type ResourceUsage struct {
 	PacketsSent     uint64 `protobuf:"varint,11,opt,name=packets_sent,json=packetsSent,proto3" json:"packets_sent,omitempty"`
 	PacketsDropped  uint64 `protobuf:"varint,12,opt,name=packets_dropped,json=packetsDropped,proto3" json:"packets_dropped,omitempty"`
 	// User and system time of the process so far.
-	CpuTimeUs     uint64            `protobuf:"varint,13,opt,name=cpu_time_us,json=cpuTimeUs,proto3" json:"cpu_time_us,omitempty"`
+	CpuTimeUs uint64 `protobuf:"varint,13,opt,name=cpu_time_us,json=cpuTimeUs,proto3" json:"cpu_time_us,omitempty"`
+	// As in ProducerStats, of all producers.
+	PacketsLate   uint64            `protobuf:"varint,14,opt,name=packets_late,json=packetsLate,proto3" json:"packets_late,omitempty"`
 	Sockets       *MediaSocketStats `protobuf:"bytes,20,opt,name=sockets,proto3" json:"sockets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -611,6 +622,13 @@ func (x *ResourceUsage) GetPacketsDropped() uint64 {
 func (x *ResourceUsage) GetCpuTimeUs() uint64 {
 	if x != nil {
 		return x.CpuTimeUs
+	}
+	return 0
+}
+
+func (x *ResourceUsage) GetPacketsLate() uint64 {
+	if x != nil {
+		return x.PacketsLate
 	}
 	return 0
 }
@@ -780,7 +798,7 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	" \x01(\x04R\x10packetsDiscarded\x12'\n" +
 	"\x0fpackets_dropped\x18\v \x01(\x04R\x0epacketsDropped\x12.\n" +
 	"\x11last_check_age_ms\x18\f \x01(\rH\x00R\x0elastCheckAgeMs\x88\x01\x01B\x14\n" +
-	"\x12_last_check_age_ms\"\x81\x04\n" +
+	"\x12_last_check_age_ms\"\xa4\x04\n" +
 	"\rProducerStats\x12\x1f\n" +
 	"\vproducer_id\x18\x01 \x01(\tR\n" +
 	"producerId\x12!\n" +
@@ -797,7 +815,8 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	"\x12last_packet_age_ms\x18\v \x01(\rH\x02R\x0flastPacketAgeMs\x88\x01\x01\x12\x16\n" +
 	"\x06paused\x18\f \x01(\bR\x06paused\x12\x1d\n" +
 	"\n" +
-	"nacks_sent\x18\r \x01(\x04R\tnacksSentB\x15\n" +
+	"nacks_sent\x18\r \x01(\x04R\tnacksSent\x12!\n" +
+	"\fpackets_late\x18\x0e \x01(\x04R\vpacketsLateB\x15\n" +
 	"\x13_round_trip_time_msB\x13\n" +
 	"\x11_audio_level_dbovB\x15\n" +
 	"\x13_last_packet_age_ms\"\x8a\x05\n" +
@@ -825,7 +844,7 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	"_jitter_msB\x15\n" +
 	"\x13_round_trip_time_msB\x13\n" +
 	"\x11_audio_level_dbovB\x15\n" +
-	"\x13_last_packet_age_ms\"\x89\x04\n" +
+	"\x13_last_packet_age_ms\"\xac\x04\n" +
 	"\rResourceUsage\x12\x1b\n" +
 	"\tcpu_share\x18\x01 \x01(\x01R\bcpuShare\x12%\n" +
 	"\x0eresident_bytes\x18\x02 \x01(\x04R\rresidentBytes\x12\x1e\n" +
@@ -844,7 +863,8 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	" \x01(\x04R\x0fpacketsReceived\x12!\n" +
 	"\fpackets_sent\x18\v \x01(\x04R\vpacketsSent\x12'\n" +
 	"\x0fpackets_dropped\x18\f \x01(\x04R\x0epacketsDropped\x12\x1e\n" +
-	"\vcpu_time_us\x18\r \x01(\x04R\tcpuTimeUs\x12<\n" +
+	"\vcpu_time_us\x18\r \x01(\x04R\tcpuTimeUs\x12!\n" +
+	"\fpackets_late\x18\x0e \x01(\x04R\vpacketsLate\x12<\n" +
 	"\asockets\x18\x14 \x01(\v2\".dspeak.worker.v1.MediaSocketStatsR\asockets\"\x92\x03\n" +
 	"\x10MediaSocketStats\x12%\n" +
 	"\x0ebytes_received\x18\x01 \x01(\x04R\rbytesReceived\x12\x1d\n" +

@@ -1,0 +1,47 @@
+package rtc
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// When the loop has more to forward than it can, packets grow old in the kernel's
+// receive buffer. Forwarding is what costs, so packets that have waited too long are
+// received and booked, but not forwarded: none up to freshFor, all from staleFor on,
+// and between the two a share that grows with their age. The age settles where that
+// share is what the loop cannot do, far below what the buffer could hold.
+//
+// Which packet it hits is chance: streams come in the same order every 20 ms, and a
+// fixed rule would silence the same speakers each time. All receivers of a speaker
+// lose the same packets, and every speaker the same share, so that nobody who listens
+// loses more than another. Checks and handshakes are never left out.
+const (
+	freshFor = 40 * time.Millisecond
+	staleFor = 120 * time.Millisecond
+	// believedAge is the largest age that a packet may have: the clock was set if it
+	// seems older.
+	believedAge = 10 * time.Second
+)
+
+// tooLate says whether a packet of that age is left out. draw is uniform in [0, 1).
+func tooLate(age time.Duration, draw func() float64) bool {
+	switch {
+	case age <= freshFor:
+		return false
+	case age >= staleFor:
+		return true
+	default:
+		return draw() < float64(age-freshFor)/float64(staleFor-freshFor)
+	}
+}
+
+// leaveOut says whether a packet that arrived at that instant is not forwarded, and
+// counts it.
+func (l *Loop) leaveOut(p *producer, at instant) bool {
+	if !tooLate(time.Duration(l.now-at), rand.Float64) { //nolint:gosec // spreading needs no secrecy
+		return false
+	}
+	p.late++
+	l.count.late++
+	return true
+}
