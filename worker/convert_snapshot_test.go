@@ -112,7 +112,7 @@ func TestFromStats(t *testing.T) {
 		}},
 		Producers: []rtc.ProducerStats{{
 			Producer: "p", Transport: "t", Router: "r", SSRC: 8, Packets: 9, Bytes: 10, PacketsLost: -11, JitterMs: 12.5,
-			RoundTripTimeMs: new(13.5), AudioLevelDbov: new(int32(-14)), LastPacketAgeMs: new(uint32(15)), Paused: true, NacksSent: 16,
+			RoundTripTimeMs: new(13.5), AudioLevelDbov: new(int32(-14)), LastPacketAgeMs: new(uint32(15)), Paused: true, NacksSent: 16, PacketsLate: 3,
 		}},
 		Consumers: []rtc.ConsumerStats{{
 			Consumer: "c", Producer: "p", Transport: "t", Router: "r", SSRC: 17, Packets: 18, Bytes: 19, PacketsLost: 20,

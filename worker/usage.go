@@ -47,7 +47,7 @@ func (u *usageReader) read(ctx context.Context) (*workerv1.ResourceUsage, error)
 		LoopAgeMs:       count(int(time.Since(u.loop.LastTurn()).Milliseconds())),
 		PacketsReceived: counts.PacketsReceived, PacketsSent: counts.PacketsSent, PacketsDropped: counts.PacketsDropped,
 		PacketsLate: counts.PacketsLate,
-		Sockets: fromSocketStats(counts.Sockets),
+		Sockets:     fromSocketStats(counts.Sockets),
 	}, nil
 }
 

@@ -38,7 +38,7 @@ func tooLate(age time.Duration, draw func() float64) bool {
 // leaveOut says whether a packet that arrived at that instant is not forwarded, and
 // counts it.
 func (l *Loop) leaveOut(p *producer, at instant) bool {
-	if !tooLate(time.Duration(l.now-at), rand.Float64) { //nolint:gosec // spreading needs no secrecy
+	if !tooLate(time.Duration(l.now-at), rand.Float64) {
 		return false
 	}
 	p.late++
