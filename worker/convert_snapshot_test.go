@@ -125,7 +125,7 @@ func TestFromStats(t *testing.T) {
 		"dtlsState":"DTLS_STATE_CONNECTED","iceSelectedTuple":`+tupleJSON+`,"bytesReceived":"1","bytesSent":"2",
 		"packetsReceived":"3","packetsSent":"4","packetsDiscarded":"5","packetsDropped":"6","lastCheckAgeMs":7}],
 		"producers":[{"producerId":"p","transportId":"t","routerId":"r","ssrc":8,"packets":"9","bytes":"10","packetsLost":"-11",
-		"jitterMs":12.5,"roundTripTimeMs":13.5,"audioLevelDbov":-14,"lastPacketAgeMs":15,"paused":true,"nacksSent":"16"}],
+		"jitterMs":12.5,"roundTripTimeMs":13.5,"audioLevelDbov":-14,"lastPacketAgeMs":15,"paused":true,"nacksSent":"16","packetsLate":"3"}],
 		"consumers":[{"consumerId":"c","producerId":"p","transportId":"t","routerId":"r","ssrc":17,"packets":"18","bytes":"19",
 		"packetsLost":"20","fractionLost":0.25,"jitterMs":21.5,"roundTripTimeMs":22.5,"audioLevelDbov":-23,"lastPacketAgeMs":24,
 		"paused":true,"producerPaused":true,"retransmitted":"25"}]}`)
