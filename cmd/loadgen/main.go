@@ -80,6 +80,7 @@ func command() *cobra.Command {
 	f.BoolVar(&cfg.Floor, "floor", false, "measure a bare sendmmsg loop in turns with the worker, on its CPU; needs one --pid")
 	f.DurationVar(&cfg.JoinTimeout, "join-timeout", time.Minute, "time until everyone must hear everyone")
 	f.IntVar(&cfg.JoinRate, "join-rate", 0, "users that begin to join in a second, 0: all at once")
+	f.DurationVar(&cfg.Idle, "idle", 0, "time of silence after the join whose CPU and memory are measured, once the workers' memory has settled")
 	f.IntVar(&cfg.CPU, "cpu", load.NoCPU, "the only CPU that the generator uses, -1: any")
 	f.StringVar(&profile, "cpuprofile", "", "write a CPU profile of the generator to this file")
 	f.IntSliceVar(&cfg.PIDs, "pid", nil, "worker processes to measure")

@@ -55,6 +55,9 @@ type Config struct {
 	// Floor measures a bare sending loop, too: after each window of the worker one
 	// of the same length with the same packets, on the CPUs of the only one of PIDs.
 	Floor bool
+	// Idle is the time of silence between joining and sending that is measured, about
+	// 12 s longer in all; 0: none.
+	Idle time.Duration
 	// JoinTimeout bounds the time until every user is connected and hears everyone.
 	JoinTimeout time.Duration
 	// JoinRate bounds how many users begin to join in a second; 0 is no bound.
@@ -111,6 +114,7 @@ func (c Config) validateLoad(f *faults) {
 func (c Config) validateWindows(f *faults) {
 	f.add(c.Duration <= 0 || c.Duration > time.Hour, "duration %s, want up to an hour", c.Duration)
 	f.add(c.Warmup < 0 || c.Warmup > time.Hour, "warm-up %s, want up to an hour", c.Warmup)
+	f.add(c.Idle < 0 || c.Idle > time.Hour, "idle time %s, want up to an hour", c.Idle)
 	f.add(c.Rounds < 0 || c.Rounds > maxRounds, "rounds %d, want 1 to %d", c.Rounds, maxRounds)
 	f.add(c.Floor && len(c.PIDs) != 1, "%d pids, the floor needs exactly one", len(c.PIDs))
 	f.add(c.Floor && c.Pairs() == 0, "the floor needs a speaker who is heard")

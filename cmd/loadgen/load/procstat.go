@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+
+	"github.com/dspeak/sfu/internal/errs"
 )
 
 // cpuTime returns the CPU time that the process's threads have used, in
@@ -45,21 +47,20 @@ func ranTime(task string) (time.Duration, error) {
 	return time.Duration(ns), nil
 }
 
-// residentBytes returns the resident set size of the process.
+// residentBytes returns the resident memory of the process, counted page by page
+// (/proc/PID/smaps_rollup; the counters of statm lag behind).
 func residentBytes(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
 	if err != nil {
 		return 0, fmt.Errorf("read memory of process %d: %w", pid, err)
 	}
-	fields := bytes.Fields(b)
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("memory of process %d: unexpected form %q", pid, b)
+	_, after, _ := bytes.Cut(b, []byte("\nRss:"))
+	number, _, ok := bytes.Cut(after, []byte("kB"))
+	kib, err := strconv.ParseUint(string(bytes.TrimSpace(number)), 10, 64)
+	if err != nil || !ok {
+		return 0, fmt.Errorf("memory of process %d: unexpected form %q: %w", pid, b, errs.ErrInvalid)
 	}
-	pages, err := strconv.ParseUint(string(fields[1]), 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("parse memory of process %d: %w", pid, err)
-	}
-	return pages * uint64(os.Getpagesize()), nil
+	return kib * 1024, nil
 }
 
 // usage is a reading of all measured processes.

@@ -14,14 +14,16 @@ const saturated = 0.95
 // rounds, latencies and costs per packet are the medians of the rounds; counts
 // and times are sums, and LatencyMax is that of all packets.
 type Report struct {
-	Users     int           `json:"users"`
-	Channels  int           `json:"channels"`
-	Pairs     int           `json:"pairs"`
-	JoinTime  time.Duration `json:"joinTimeNs"`
-	Join      JoinReport    `json:"join"`
-	Expected  uint64        `json:"expected"`
-	Delivered uint64        `json:"delivered"`
-	Duplicate uint64        `json:"duplicate"`
+	Users    int           `json:"users"`
+	Channels int           `json:"channels"`
+	Pairs    int           `json:"pairs"`
+	JoinTime time.Duration `json:"joinTimeNs"`
+	Join     JoinReport    `json:"join"`
+	// Idle is what the joined users cost in silence; nil if that was not measured.
+	Idle      *IdleReport `json:"idle,omitempty"`
+	Expected  uint64      `json:"expected"`
+	Delivered uint64      `json:"delivered"`
+	Duplicate uint64      `json:"duplicate"`
 	// Authenticated packets had their SRTP protection checked in full.
 	Authenticated   uint64     `json:"authenticated"`
 	Unauthenticated uint64     `json:"unauthenticated"`

@@ -99,6 +99,9 @@ func (r *run) execute(ctx context.Context) (Report, error) {
 	report.JoinTime = time.Since(began)
 	after, sendErr := readUsage(r.cfg.PIDs)
 	report.Join = joinReport(r.transports(), report.JoinTime, before, after)
+	if sendErr == nil && r.cfg.Idle > 0 {
+		report.Idle, sendErr = r.idle(stay, before)
+	}
 	if sendErr == nil {
 		sendErr = r.sendAll(stay, &report)
 	}

@@ -18,6 +18,11 @@ func (r Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "memory         %d KiB before the join, %d after, %d at the end; %d bytes a transport\n",
 			j.ResidentBefore/1024, j.ResidentAfter/1024, r.WorkerResident/1024, j.BytesPerTransport)
 	}
+	if i := r.Idle; i != nil {
+		fmt.Fprintf(&b, "idle           %s CPU in %s (%.2f %% of one), %d KiB, %d bytes a transport\n",
+			i.WorkerCPU.Round(time.Millisecond), i.Elapsed.Round(time.Millisecond), 100*i.WorkerShare,
+			i.Resident/1024, i.BytesPerTransport)
+	}
 	fmt.Fprintf(&b, "delivered      %d of %d packets, %d twice\n", r.Delivered, r.Expected, r.Duplicate)
 	fmt.Fprintf(&b, "authenticated  %d checked, %d refused\n", r.Authenticated, r.Unauthenticated)
 	fmt.Fprintf(&b, "strange        %d malformed, %d of unknown SSRC\n", r.Malformed, r.Unknown)
