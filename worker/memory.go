@@ -10,35 +10,42 @@ import (
 	"github.com/dspeak/sfu/worker/rtc"
 )
 
-// memoryInterval is how often a worker looks whether its last user has left.
+// memoryInterval is how often a worker looks whether users came or left.
 const memoryInterval = 2 * time.Second
 
-// releaseMemory gives the memory of a past load back to the system, once the last
-// transport is gone: a collection then disturbs nobody. It returns when ctx ends.
+// releaseMemory gives memory that nobody needs any more back to the system: once
+// nobody has come or left for a while, the garbage of what went before; once the last
+// transport is gone, the log of sent packets, too. The collection runs beside the media
+// loop, which has the higher priority and allocates nothing. It returns when ctx ends.
 func releaseMemory(ctx context.Context, loop *rtc.Loop, log *slog.Logger) {
 	ticker := time.NewTicker(memoryInterval)
 	defer ticker.Stop()
-	used := false
+	var last, released population
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		if usage, err := loop.Usage(ctx); err != nil || usage.Transports > 0 {
-			used = true // a loop too busy to tell has users
+		usage, err := loop.Usage(ctx)
+		if err != nil {
+			continue // a loop too busy to tell has users
+		}
+		now := population{usage.Transports, usage.Producers, usage.Consumers}
+		settled := now == last
+		last = now
+		if !settled || now == released {
 			continue
 		}
-		if !used {
-			continue
+		if now.transports == 0 {
+			if _, err := loop.ReleaseBuffers(ctx); err != nil && ctx.Err() == nil {
+				log.Warn("memory of the past load is kept", obs.Err(err))
+			}
 		}
-		released, err := loop.ReleaseBuffers(ctx)
-		if err != nil && ctx.Err() == nil {
-			log.Warn("memory of the past load is kept", obs.Err(err))
-		}
-		if released {
-			debug.FreeOSMemory()
-			used = false
-		}
+		debug.FreeOSMemory()
+		released = now
 	}
 }
+
+// population is how many objects a loop has.
+type population struct{ transports, producers, consumers int }

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -24,8 +23,6 @@ import (
 const (
 	// processors: one for the locked media loop, one for the control side.
 	processors = 2
-	// gcPercent trades memory for fewer collections beside the loop.
-	gcPercent = 400
 	// lossInterval is how often the loop is asked whether it lost events.
 	lossInterval = time.Second
 )
@@ -36,7 +33,6 @@ const (
 // settings would fail again.
 func Run(ctx context.Context, conn *handoff.Conn, log *slog.Logger, level *slog.LevelVar) error {
 	runtime.GOMAXPROCS(processors)
-	debug.SetGCPercent(gcPercent)
 	hello := handoff.Message{Hello: &handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid()}}
 	if err := conn.Send(hello); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package handshake
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -121,7 +122,8 @@ func harvest(session *dtls.Conn, role Role) (Result, error) {
 	// RFC 5764 section 4.2: client key, server key, client salt, server salt.
 	clientKey, serverKey := next(keyLen), next(keyLen)
 	clientSalt, serverSalt := next(saltLen), next(saltLen)
-	r := Result{Profile: profile, State: serialised}
+	// The library's buffer has grown by doubling; what is kept for hours shall not.
+	r := Result{Profile: profile, State: bytes.Clone(serialised)}
 	if role == Client {
 		r.LocalKey, r.LocalSalt, r.RemoteKey, r.RemoteSalt = clientKey, clientSalt, serverKey, serverSalt
 	} else {

@@ -10,9 +10,9 @@ import (
 // abs-send-time and audio level.
 const templateSize = 64
 
-// historySize is how many sent packets a consumer can send again: 2.5 s of 20 ms
-// frames, as long as the ring still holds them.
-const historySize = 128
+// historySize is how many sent packets a consumer can send again: 1.3 s of 20 ms
+// frames, far more than any receiver waits for one.
+const historySize = 64
 
 // fanout is what the packet path needs of one consumer, side by side in the
 // producer's slice.
