@@ -8,9 +8,10 @@ import (
 )
 
 const (
-	// reportEvery is the mean time between two reports of a transport. Each waits a
+	// reportEvery is the mean time between two reports of a transport: the minimum of
+	// RFC 3550 section 6.2, which is mediasoup's for audio, too. Each waits a
 	// random 0.8 to 1.2 of it, so that transports do not report in step.
-	reportEvery = time.Second
+	reportEvery = 5 * time.Second
 	// senderFor is how long after its last packet a consumer still counts as a
 	// sender (RFC 3550 section 6.4: two intervals).
 	senderFor = 2 * reportEvery
@@ -44,7 +45,7 @@ type scratch struct {
 // scheduleReports begins a transport's RTCP.
 func (l *Loop) scheduleReports(t *transport) {
 	t.rtcp.ssrc = randomUint32()
-	t.rtcp.next = l.now + jittered()
+	t.rtcp.next = l.now + jittered()/2 // RFC 3550 section 6.2: the first one early
 }
 
 func jittered() instant {
