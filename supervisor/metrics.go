@@ -21,6 +21,7 @@ type collector struct {
 	received, sent, dropped, late                      *prometheus.Desc
 	restarts, workerGoroutine                          *prometheus.Desc
 	bytesReceived, bytesSent, socketFaults, segments   *prometheus.Desc
+	padding                                            *prometheus.Desc
 }
 
 func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
@@ -46,6 +47,7 @@ func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
 		late:            desc("worker_packets_late_total", "Packets received by the worker too late to be forwarded.", "slot"),
 		bytesReceived:   desc("worker_bytes_received_total", "Bytes received by the worker's media sockets.", "slot"),
 		bytesSent:       desc("worker_bytes_sent_total", "Bytes sent by the worker's media sockets.", "slot"),
+		padding:         desc("worker_padding_bytes_total", "Bytes that padding added to forwarded payloads.", "slot"),
 		socketFaults:    desc("worker_socket_faults_total", "What went wrong on the worker's media sockets, by cause.", "slot", "cause"),
 		segments:        desc("worker_segments", "Packets that one send of the worker may hold; 1: without UDP_SEGMENT.", "slot"),
 		restarts:        desc("worker_restarts_total", "Restarts of the slot.", "slot"),
@@ -99,6 +101,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 			counter(c.late, u.GetPacketsLate(), slot)
 			counter(c.bytesReceived, u.GetSockets().GetBytesReceived(), slot)
 			counter(c.bytesSent, u.GetSockets().GetBytesSent(), slot)
+			counter(c.padding, u.GetPaddingBytes(), slot)
 			gauge(c.segments, float64(u.GetSockets().GetMaxSegments()), slot)
 			for _, f := range socketFaults(u.GetSockets()) {
 				counter(c.socketFaults, f.count, slot, f.cause)

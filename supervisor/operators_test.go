@@ -194,7 +194,7 @@ func TestHTTP(t *testing.T) {
 	a.transport()
 	a.must("produce", `{}`, "error")
 	l.pool.change(0, func(w *process.WorkerInfo) {
-		w.Usage = &workerv1.ResourceUsage{PacketsSent: 1234, Sockets: &workerv1.MediaSocketStats{
+		w.Usage = &workerv1.ResourceUsage{PacketsSent: 1234, PaddingBytes: 77, Sockets: &workerv1.MediaSocketStats{
 			BytesReceived: 1, BytesSent: 2, KernelDrops: 3, Truncated: 4, Refused: 5, WouldBlock: 6, SegmentationRefused: 7,
 			TcpRefused: 8, TcpDropped: 9, TcpBadFrames: 10, MaxSegments: 16,
 		}}
@@ -207,6 +207,7 @@ func TestHTTP(t *testing.T) {
 		"dspeak_channels 1", "dspeak_users 1", "dspeak_signaling_sessions 1", "dspeak_kicks_total 0", `dspeak_workers{state="ready"} 1`,
 		`dspeak_worker_packets_sent_total{slot="0"} 1234`, `dspeak_worker_restarts_total{slot="0"} 0`,
 		`dspeak_requests_refused_total{kind="invalid"} 1`, `dspeak_requests_refused_total{kind="internal"} 0`,
+		`dspeak_worker_padding_bytes_total{slot="0"} 77`,
 		`dspeak_worker_bytes_received_total{slot="0"} 1`, `dspeak_worker_bytes_sent_total{slot="0"} 2`, `dspeak_worker_segments{slot="0"} 16`,
 		`dspeak_worker_socket_faults_total{cause="receive_buffer_full",slot="0"} 3`,
 		`dspeak_worker_socket_faults_total{cause="datagram_too_long",slot="0"} 4`,

@@ -118,7 +118,7 @@ func loopConfig(a *handoff.Assign, log *slog.Logger) (rtc.Config, error) {
 	}
 	return rtc.Config{
 		Slot: a.Slot, Generation: a.Generation, PID: os.Getpid(), Announced: announced,
-		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Log: log,
+		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Padding: rtc.Padding(a.Padding), Log: log,
 	}, nil
 }
 

@@ -50,6 +50,7 @@ func TestSettingsThatCannotWork(t *testing.T) {
 		"no socket":              {func(a *handoff.Assign) { a.Files = nil }, "no media socket"},
 		"UDP socket named TCP":   {func(a *handoff.Assign) { a.Files = []string{handoff.FileTCP4} }, "tcp4"},
 		"host name as address":   {func(a *handoff.Assign) { a.Announced = []string{"localhost:1"} }, "localhost:1"},
+		"padding as it pleases":  {func(a *handoff.Assign) { a.Padding = "sometimes" }, "padding"},
 		"waiting for too long":   {func(a *handoff.Assign) { a.MaxWait = int64(time.Hour) }, "max wait"},
 		"no directory of socket": {func(a *handoff.Assign) { a.Socket += "/x/y" }, "listen"},
 	} {

@@ -74,6 +74,16 @@ const (
 	SegmentationOff = "off"
 )
 
+// The values of Media.Padding.
+const (
+	// PaddingAuto pads while the worker is busy enough for it to pay.
+	PaddingAuto = "auto"
+	// PaddingAlways pads whatever the load.
+	PaddingAlways = "always"
+	// PaddingOff never pads.
+	PaddingOff = "off"
+)
+
 // Media is where media is received and what is announced.
 type Media struct {
 	// Port is bound by slot 0 for IPv4, Port+1 for IPv6; slot i adds i.
@@ -90,6 +100,8 @@ type Media struct {
 	MaxWait time.Duration
 	// Segmentation is SegmentationAuto or SegmentationOff.
 	Segmentation string
+	// Padding is PaddingAuto, PaddingAlways or PaddingOff.
+	Padding string
 	// BufferBytes is the wanted size of each socket buffer.
 	BufferBytes int
 }

@@ -50,7 +50,8 @@ func TestDefaults(t *testing.T) {
 		},
 		Media: Media{
 			Port: 12825, IPv4Port: 12825, IPv6Port: 12826, ResolveInterval: time.Minute,
-			MaxWait: 6 * time.Millisecond, Segmentation: SegmentationAuto, BufferBytes: 4 << 20,
+			MaxWait: 6 * time.Millisecond, Segmentation: SegmentationAuto,
+			Padding: PaddingAuto, BufferBytes: 4 << 20,
 		},
 		Interop: Interop{Timeout: 5 * time.Second, ICEServersInterval: 5 * time.Minute},
 		Workers: Workers{Spare: true, OrphanTimeout: time.Minute, StopTimeout: 5 * time.Second},

@@ -137,6 +137,13 @@ func mediaOptions() []Option {
 			},
 		},
 		{
+			Name: "media.padding", Env: "DSPEAK_MEDIA_PADDING", Default: PaddingAuto,
+			Help: "`auto` pads RTP payloads to few sizes while a worker is busy, so that more packets share a send; `always` and `off` do so whatever the load",
+			set: func(c *Config, v string) error {
+				return oneOf(&c.Media.Padding, v, PaddingAuto, PaddingAlways, PaddingOff)
+			},
+		},
+		{
 			Name: "media.buffer_bytes", Env: "DSPEAK_MEDIA_BUFFER_BYTES", Default: "4194304",
 			Help: "wanted size of each media socket buffer, in bytes",
 			set:  func(c *Config, v string) error { return whole(&c.Media.BufferBytes, v, 64<<10, 1<<30) },

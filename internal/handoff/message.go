@@ -87,6 +87,8 @@ type Assign struct {
 	MaxWait int64 `json:"maxWait,omitempty"`
 	// NoSegmentation: packets leave one by one, whatever the kernel can do.
 	NoSegmentation bool `json:"noSegmentation,omitempty"`
+	// Padding is that of rtc.Config; empty is the default.
+	Padding string `json:"padding,omitempty"`
 	// Files names the descriptors that travel with the message, in order.
 	Files []string `json:"files,omitempty"`
 }

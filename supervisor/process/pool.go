@@ -42,6 +42,8 @@ type Config struct {
 	MaxWait time.Duration
 	// NoSegmentation makes workers send packets one by one.
 	NoSegmentation bool
+	// Padding says when workers pad payloads; empty is the worker's default.
+	Padding string
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
 	// Hurry ends that patience when it is closed; nil never does.
@@ -219,6 +221,7 @@ func (p *Pool) assignment(slot ident.Slot, generation ident.Generation) handoff.
 	return handoff.Assign{
 		Slot: slot, Generation: generation, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
 		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), NoSegmentation: p.cfg.NoSegmentation,
+		Padding: p.cfg.Padding,
 		Files: p.cfg.Sockets[slot].Names,
 	}
 }

@@ -379,9 +379,15 @@ func voice(ssrc uint32, seq uint16) *pionrtp.Packet {
 // hear waits for the next packet and returns it plain.
 func (c *client) hear() *pionrtp.Packet {
 	c.t.Helper()
+	return c.open(c.hearRaw())
+}
+
+// hearRaw waits for the next packet and returns it protected.
+func (c *client) hearRaw() []byte {
+	c.t.Helper()
 	select {
 	case b := <-c.rtp:
-		return c.open(b)
+		return b
 	case <-time.After(patience):
 		c.t.Fatal("heard nothing")
 	}

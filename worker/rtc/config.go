@@ -43,6 +43,9 @@ type Config struct {
 	// MaxWait is the longest time that packets wait for others to the same
 	// destination under full load; 0 takes the default of 6 ms, negative never waits.
 	MaxWait time.Duration
+	// Padding says when payloads are padded, so that more packets share a send.
+	// Default PaddingAuto.
+	Padding Padding
 	// SendRingBytes is the size of the log of sent packets, from which retransmissions
 	// are served; rounded up to a power of two. Default 8 MiB.
 	SendRingBytes int
@@ -51,6 +54,18 @@ type Config struct {
 	// Log receives lifecycle and once-a-second drop lines. Required.
 	Log *slog.Logger
 }
+
+// Padding is when forwarded payloads are padded.
+type Padding string
+
+const (
+	// PaddingAuto pads while the loop is busy enough for it to pay.
+	PaddingAuto Padding = "auto"
+	// PaddingAlways pads whatever the load.
+	PaddingAlways Padding = "always"
+	// PaddingOff never pads.
+	PaddingOff Padding = "off"
+)
 
 // Limits bound the number of objects and of TCP connections. Zero takes the default.
 type Limits struct {
@@ -90,6 +105,7 @@ func (c Config) withDefaults() Config {
 	c.HandshakeTimeout = orDefault(c.HandshakeTimeout, defaultHandshakeTimeout)
 	c.BatchLimit = orDefault(c.BatchLimit, defaultBatchLimit)
 	c.MaxWait = orDefault(c.MaxWait, defaultMaxWait)
+	c.Padding = orDefault(c.Padding, PaddingAuto)
 	c.SendRingBytes = orDefault(c.SendRingBytes, defaultSendRingBytes)
 	c.Limits.Routers = orDefault(c.Limits.Routers, 4096)
 	c.Limits.Transports = orDefault(c.Limits.Transports, 16384)
@@ -124,6 +140,9 @@ func (c Config) validate(s Sockets) error {
 	}
 	if c.MaxWait > maxMaxWait {
 		fault("max wait %s, want at most %s", c.MaxWait, maxMaxWait)
+	}
+	if c.Padding != PaddingAuto && c.Padding != PaddingAlways && c.Padding != PaddingOff {
+		fault("padding %q", c.Padding)
 	}
 	if c.SendRingBytes < minSendRingBytes || c.SendRingBytes > maxSendRingBytes {
 		fault("send ring of %d bytes, want %d to %d", c.SendRingBytes, minSendRingBytes, maxSendRingBytes)

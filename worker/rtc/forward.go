@@ -133,6 +133,7 @@ func (l *Loop) forwardTo(f *fanout, in *incoming, out uint64, sendTime uint32) {
 		b[0] |= 0x20
 		clear(b[size-in.padding : size])
 		b[size-1] = byte(in.padding)
+		l.count.padding += uint64(in.padding)
 	}
 	protected, err := f.transport.srtp.protect(b[:size], f.ssrc, out)
 	if err != nil {

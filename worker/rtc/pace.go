@@ -7,6 +7,7 @@ import "time"
 // cost of a packet falls as load rises.
 type pacer struct {
 	maxWait time.Duration
+	padding Padding
 	busy    float64 // smoothed share of time in which the loop did not wait, 0 to 1
 	window  time.Duration
 	waited  time.Duration
@@ -47,10 +48,10 @@ func (p *pacer) wait() time.Duration { return waitFor(p.busy, p.maxWait) }
 
 // padTo is what payloads are padded to a multiple of now; 0: nothing.
 func (p *pacer) padTo() int {
-	if p.maxWait <= 0 || p.busy < pacePad {
-		return 0
+	if p.padding == PaddingAlways || p.padding == PaddingAuto && p.maxWait > 0 && p.busy >= pacePad {
+		return padQuantum
 	}
-	return padQuantum
+	return 0
 }
 
 // waitFor grows linearly from 0 at paceIdle to longest at paceFull.

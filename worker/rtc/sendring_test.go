@@ -85,7 +85,7 @@ func TestWaitFor(t *testing.T) {
 }
 
 func TestPacerFollowsLoad(t *testing.T) {
-	p := pacer{maxWait: 2 * time.Millisecond}
+	p := pacer{maxWait: 2 * time.Millisecond, padding: PaddingAuto}
 	for range 200 {
 		p.turn(10*time.Millisecond, 0)
 	}

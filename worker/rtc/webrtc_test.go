@@ -105,9 +105,16 @@ func (c *ortcClient) start(info TransportInfo) {
 }
 
 // TestIndependentClients lets pion/webrtc speak and listen: nothing of the client is
-// ours.
+// ours. Padded or not, the frames are the same.
 func TestIndependentClients(t *testing.T) {
-	r := newRig(t, nil)
+	for _, padding := range []Padding{PaddingOff, PaddingAlways} {
+		t.Run("padding "+string(padding), func(t *testing.T) { testIndependentClients(t, padding) })
+	}
+}
+
+func testIndependentClients(t *testing.T, padding Padding) {
+	t.Helper()
+	r := newRig(t, func(c *Config) { c.Padding = padding })
 	router := r.router()
 	a, b := r.newORTCClient(router), r.newORTCClient(router)
 
@@ -144,7 +151,7 @@ func TestIndependentClients(t *testing.T) {
 				heard <- err
 				return
 			}
-			if !bytes.Equal(p.Payload, frame) || n > 0 && p.SequenceNumber != last+1 {
+			if !bytes.Equal(p.Payload, frame) || n > 0 && p.SequenceNumber != last+1 || p.Padding != (padding == PaddingAlways) {
 				t.Errorf("heard %v after number %d", p, last)
 			}
 			last = p.SequenceNumber

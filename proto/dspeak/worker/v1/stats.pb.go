@@ -499,7 +499,9 @@ type ResourceUsage struct {
 	// User and system time of the process so far.
 	CpuTimeUs uint64 `protobuf:"varint,13,opt,name=cpu_time_us,json=cpuTimeUs,proto3" json:"cpu_time_us,omitempty"`
 	// As in ProducerStats, of all producers.
-	PacketsLate   uint64            `protobuf:"varint,14,opt,name=packets_late,json=packetsLate,proto3" json:"packets_late,omitempty"`
+	PacketsLate uint64 `protobuf:"varint,14,opt,name=packets_late,json=packetsLate,proto3" json:"packets_late,omitempty"`
+	// Bytes that padding added to the payloads of forwarded packets.
+	PaddingBytes  uint64            `protobuf:"varint,15,opt,name=padding_bytes,json=paddingBytes,proto3" json:"padding_bytes,omitempty"`
 	Sockets       *MediaSocketStats `protobuf:"bytes,20,opt,name=sockets,proto3" json:"sockets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -629,6 +631,13 @@ func (x *ResourceUsage) GetCpuTimeUs() uint64 {
 func (x *ResourceUsage) GetPacketsLate() uint64 {
 	if x != nil {
 		return x.PacketsLate
+	}
+	return 0
+}
+
+func (x *ResourceUsage) GetPaddingBytes() uint64 {
+	if x != nil {
+		return x.PaddingBytes
 	}
 	return 0
 }
@@ -844,7 +853,7 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	"_jitter_msB\x15\n" +
 	"\x13_round_trip_time_msB\x13\n" +
 	"\x11_audio_level_dbovB\x15\n" +
-	"\x13_last_packet_age_ms\"\xac\x04\n" +
+	"\x13_last_packet_age_ms\"\xd1\x04\n" +
 	"\rResourceUsage\x12\x1b\n" +
 	"\tcpu_share\x18\x01 \x01(\x01R\bcpuShare\x12%\n" +
 	"\x0eresident_bytes\x18\x02 \x01(\x04R\rresidentBytes\x12\x1e\n" +
@@ -864,7 +873,8 @@ const file_dspeak_worker_v1_stats_proto_rawDesc = "" +
 	"\fpackets_sent\x18\v \x01(\x04R\vpacketsSent\x12'\n" +
 	"\x0fpackets_dropped\x18\f \x01(\x04R\x0epacketsDropped\x12\x1e\n" +
 	"\vcpu_time_us\x18\r \x01(\x04R\tcpuTimeUs\x12!\n" +
-	"\fpackets_late\x18\x0e \x01(\x04R\vpacketsLate\x12<\n" +
+	"\fpackets_late\x18\x0e \x01(\x04R\vpacketsLate\x12#\n" +
+	"\rpadding_bytes\x18\x0f \x01(\x04R\fpaddingBytes\x12<\n" +
 	"\asockets\x18\x14 \x01(\v2\".dspeak.worker.v1.MediaSocketStatsR\asockets\"\x92\x03\n" +
 	"\x10MediaSocketStats\x12%\n" +
 	"\x0ebytes_received\x18\x01 \x01(\x04R\rbytesReceived\x12\x1d\n" +
