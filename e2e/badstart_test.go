@@ -109,7 +109,7 @@ func refusesToStart(t *testing.T, env map[string]string, args []string, as uint3
 	}
 	t.Logf("says: %s", text)
 	if left := running(); len(left) > 0 {
-		nothingLeft(t, filepath.Join(t.TempDir(), "none"))
+		nothingLeft(t, filepath.Join(t.TempDir(), "none"), nil)
 	}
 }
 

@@ -118,16 +118,7 @@ func checkTransports(t *testing.T, u *user) {
 func testMute(t *testing.T, a, b, c *user) {
 	t.Helper()
 	a.call(t, "mute")
-	last := -1.0
-	eventually(t, hearTimeout, func() error {
-		now := b.inbound(t)[a.name].Packets
-		same := now == last
-		last = now
-		if !same {
-			return fmt.Errorf("%s still gets packets of %s", b.name, a.name)
-		}
-		return toneAway(t, b, a)
-	})
+	eventually(t, hearTimeout, b.nothingOf(t, a))
 	eventually(t, hearTimeout, func() error { return toneAway(t, c, a) })
 	if err := c.present(t, b); err != nil {
 		t.Error(err)

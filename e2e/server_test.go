@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -45,7 +46,8 @@ type server struct {
 	cmd      *exec.Cmd
 	log      *output
 	exited   chan struct{}
-	exitErr  error // read after exited is closed
+	exitErr  error    // read after exited is closed
+	others   []string // processes that ran before it
 }
 
 // startServer returns when the server serves. It is stopped with the test, and
@@ -54,7 +56,7 @@ func startServer(t *testing.T, set settings) *server {
 	t.Helper()
 	set.workers = max(set.workers, 1)
 	set.host = firstOf(set.host, "127.0.0.1")
-	s := &server{settings: set, host: set.host, port: freePort(t), log: new(output), exited: make(chan struct{})}
+	s := &server{settings: set, host: set.host, port: freePort(t), log: new(output), exited: make(chan struct{}), others: running()}
 	s.runDir = filepath.Join(shortFolder(t), "run")
 	s.start(t, freeMediaPort(t, set.workers+1))
 	t.Cleanup(func() { s.stop(t) })
@@ -165,7 +167,7 @@ func (s *server) stop(t *testing.T) {
 	if s.exitErr != nil {
 		t.Errorf("supervisor ended with %v", s.exitErr)
 	}
-	nothingLeft(t, s.runDir)
+	nothingLeft(t, s.runDir, s.others)
 	if text := s.log.String(); strings.Contains(text, "DATA RACE") || strings.Contains(text, "panic:") {
 		t.Error("a process had a data race or a panic")
 	}
@@ -174,19 +176,22 @@ func (s *server) stop(t *testing.T) {
 	}
 }
 
-// nothingLeft fails the test when a process or a socket is still there, and
-// ends such processes, so that the next test is not disturbed.
-func nothingLeft(t *testing.T, runDir string) {
+// nothingLeft fails the test when a process that is not one of others or a socket is
+// still there, and ends such processes, so that the next test is not disturbed.
+func nothingLeft(t *testing.T, runDir string, others []string) {
 	t.Helper()
+	left := func() []string {
+		return slices.DeleteFunc(running(), func(process string) bool { return slices.Contains(others, process) })
+	}
 	err := waitFor(context.Background(), 5*time.Second, func() error {
-		if left := running(); len(left) > 0 {
+		if left := left(); len(left) > 0 {
 			return fmt.Errorf("processes left: %v", left)
 		}
 		return nil
 	})
 	if err != nil {
 		t.Error(err)
-		for _, process := range running() {
+		for _, process := range left() {
 			if pid, err := strconv.Atoi(strings.Fields(process)[0]); err == nil {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}

@@ -46,12 +46,8 @@ func (u *usageReader) read(ctx context.Context) (*workerv1.ResourceUsage, error)
 		Producers: count(counts.Producers), Consumers: count(counts.Consumers),
 		LoopAgeMs:       count(int(time.Since(u.loop.LastTurn()).Milliseconds())),
 		PacketsReceived: counts.PacketsReceived, PacketsSent: counts.PacketsSent, PacketsDropped: counts.PacketsDropped,
-<<<<<<< HEAD
-		PacketsLate: counts.PacketsLate,
-		Sockets:     fromSocketStats(counts.Sockets),
-=======
+		PacketsLate:  counts.PacketsLate,
 		PaddingBytes: counts.PaddingBytes, Sockets: fromSocketStats(counts.Sockets),
->>>>>>> 44b7473 (media.padding: auto, always or off; what padding costs in bytes is counted, in ResourceUsage and /metrics)
 	}, nil
 }
 

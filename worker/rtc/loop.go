@@ -78,11 +78,8 @@ type udpPort struct {
 // loopCounters are counts of the whole loop.
 type loopCounters struct {
 	received, sent, dropped uint64
-<<<<<<< HEAD
 	late                    uint64 // received, but too late to be forwarded
-=======
 	padding                 uint64 // bytes added to payloads
->>>>>>> 44b7473 (media.padding: auto, always or off; what padding costs in bytes is counted, in ResourceUsage and /metrics)
 	// Discarded, by cause.
 	unknownSource, malformed, unknownUfrag, badIntegrity, eventsLost uint64
 }

@@ -142,11 +142,8 @@ type Usage struct {
 	PacketsReceived uint64
 	PacketsSent     uint64
 	PacketsDropped  uint64
-<<<<<<< HEAD
 	PacketsLate     uint64 // as in ProducerStats
-=======
 	PaddingBytes    uint64 // added to forwarded payloads
->>>>>>> 44b7473 (media.padding: auto, always or off; what padding costs in bytes is counted, in ResourceUsage and /metrics)
 	EventsLost      uint64
 	// BusyShare is the share of time in which the loop did not wait, 0 to 1, over
 	// about the last second.

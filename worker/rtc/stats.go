@@ -120,11 +120,7 @@ func (l *Loop) usage() Usage {
 		Routers: len(l.table.routers), Transports: len(l.table.list),
 		Producers: len(l.table.producers), Consumers: len(l.table.consumers), TCPConnections: len(l.peers),
 		PacketsReceived: l.count.received, PacketsSent: l.count.sent, PacketsDropped: l.count.dropped,
-<<<<<<< HEAD
-		PacketsLate: l.count.late,
-		EventsLost:  l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),
-=======
-		PaddingBytes: l.count.padding, EventsLost: l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),
->>>>>>> 44b7473 (media.padding: auto, always or off; what padding costs in bytes is counted, in ResourceUsage and /metrics)
+		PacketsLate: l.count.late, PaddingBytes: l.count.padding,
+		EventsLost: l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),
 	}
 }
