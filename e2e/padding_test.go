@@ -150,6 +150,7 @@ func comparePlayback(t *testing.T, plain, padded *paddingCall) {
 
 // nothingOf looks whether packets of a speaker still come.
 func (u *user) nothingOf(t *testing.T, speaker *user) func() error {
+	t.Helper()
 	last := -1.0
 	return func() error {
 		now := u.inbound(t)[speaker.name].Packets

@@ -19,7 +19,9 @@ type Option struct {
 // Options lists every setting, in the order of the documentation.
 func Options() []Option {
 	var all []Option
-	for _, part := range [][]Option{processOptions(), httpOptions(), mediaOptions(), interopOptions(), signalingOptions(), limitOptions(), workerOptions()} {
+	for _, part := range [][]Option{
+		processOptions(), httpOptions(), mediaOptions(), sendingOptions(), interopOptions(), signalingOptions(), limitOptions(), workerOptions(),
+	} {
 		all = append(all, part...)
 	}
 	return all
@@ -124,6 +126,11 @@ func mediaOptions() []Option {
 			Help: "time between look-ups of announced host names",
 			set:  func(c *Config, v string) error { return duration(&c.Media.ResolveInterval, v) },
 		},
+	}
+}
+
+func sendingOptions() []Option {
+	return []Option{
 		{
 			Name: "media.max_wait", Env: "DSPEAK_MEDIA_MAX_WAIT", Default: "6ms",
 			Help: "how long a busy worker may let packets wait for others to the same destination, at most 20ms",

@@ -222,7 +222,7 @@ func (p *Pool) assignment(slot ident.Slot, generation ident.Generation) handoff.
 		Slot: slot, Generation: generation, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
 		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), NoSegmentation: p.cfg.NoSegmentation,
 		Padding: p.cfg.Padding,
-		Files: p.cfg.Sockets[slot].Names,
+		Files:   p.cfg.Sockets[slot].Names,
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -141,7 +142,7 @@ func (c Config) validate(s Sockets) error {
 	if c.MaxWait > maxMaxWait {
 		fault("max wait %s, want at most %s", c.MaxWait, maxMaxWait)
 	}
-	if c.Padding != PaddingAuto && c.Padding != PaddingAlways && c.Padding != PaddingOff {
+	if !slices.Contains([]Padding{PaddingAuto, PaddingAlways, PaddingOff}, c.Padding) {
 		fault("padding %q", c.Padding)
 	}
 	if c.SendRingBytes < minSendRingBytes || c.SendRingBytes > maxSendRingBytes {
