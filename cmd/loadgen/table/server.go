@@ -22,6 +22,7 @@ import (
 	"github.com/dspeak/sfu/cmd/loadgen/load"
 	"github.com/dspeak/sfu/internal/errs"
 	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
 
 const (
@@ -41,8 +42,9 @@ type server struct {
 	port   int
 	output bytes.Buffer // read after exited is closed
 	exited chan struct{}
-	conn   *grpc.ClientConn
+	conns  [2]*grpc.ClientConn
 	admin  adminv1.AdminServiceClient
+	worker workerv1.WorkerServiceClient
 	// allowed are the CPUs of this process before it was pinned.
 	allowed unix.CPUSet
 }
@@ -134,12 +136,14 @@ func tryPort() (port int, err error) {
 
 // connect waits until the server serves.
 func (s *server) connect(ctx context.Context) error {
-	var err error
-	s.conn, err = grpc.NewClient("unix:"+filepath.Join(s.dir, "supervisor.sock"), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return fmt.Errorf("dial the server: %w", err)
+	for i, name := range []string{"supervisor.sock", "worker-0.sock"} {
+		conn, err := grpc.NewClient("unix:"+filepath.Join(s.dir, name), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return fmt.Errorf("dial the server: %w", err)
+		}
+		s.conns[i] = conn
 	}
-	s.admin = adminv1.NewAdminServiceClient(s.conn)
+	s.admin, s.worker = adminv1.NewAdminServiceClient(s.conns[0]), workerv1.NewWorkerServiceClient(s.conns[1])
 	return s.await(ctx, startTime, func(ctx context.Context) error {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://127.0.0.1:%d/health", s.port), nil)
 		if err != nil {
@@ -202,11 +206,33 @@ func (s *server) idle(ctx context.Context) (target, error) {
 	return t, err
 }
 
+// sentCounts is what the worker has sent so far.
+type sentCounts struct{ packets, padding uint64 }
+
+// sent asks the worker itself.
+func (s *server) sent(ctx context.Context) (sentCounts, error) {
+	resp, err := s.worker.GetResourceUsage(ctx, &workerv1.GetResourceUsageRequest{})
+	if err != nil {
+		return sentCounts{}, fmt.Errorf("ask the worker: %w", err)
+	}
+	return sentCounts{packets: resp.GetUsage().GetPacketsSent(), padding: resp.GetUsage().GetPaddingBytes()}, nil
+}
+
+// paddingSince is the mean padding of the packets since then, in bytes.
+func (c sentCounts) paddingSince(before sentCounts) float64 {
+	if c.packets == before.packets {
+		return 0
+	}
+	return float64(c.padding-before.padding) / float64(c.packets-before.packets)
+}
+
 // stop ends the server and removes what is left of it.
 func (s *server) stop() error {
 	var err error
-	if s.conn != nil {
-		err = s.conn.Close()
+	for _, conn := range s.conns {
+		if conn != nil {
+			err = errors.Join(err, conn.Close())
+		}
 	}
 	http.DefaultClient.CloseIdleConnections()
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended

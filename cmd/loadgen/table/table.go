@@ -28,6 +28,9 @@ type Line struct {
 	// RatioLow and RatioHigh are the extremes of the rounds' ratios to the floor.
 	RatioLow  float64 `json:"ratioLow"`
 	RatioHigh float64 `json:"ratioHigh"`
+	// PaddingPerPacket is how many bytes of padding the worker added to a packet in
+	// the whole row, warm-up included.
+	PaddingPerPacket float64 `json:"paddingPerPacketBytes"`
 	// Failed tells why the row could not be measured; empty: it was.
 	Failed string      `json:"failed,omitempty"`
 	Report load.Report `json:"report"`
@@ -76,14 +79,22 @@ func (c Config) tell(format string, args ...any) {
 func (s *server) measure(ctx context.Context, cfg Config, r row) Line {
 	line := Line{Speakers: r.speakers, Listeners: r.listeners, Sizes: r.sizes}
 	t, err := s.idle(ctx)
+	var before, after sentCounts
+	if err == nil {
+		before, err = s.sent(ctx)
+	}
 	if err == nil {
 		line.Report, err = load.Run(ctx, r.load(cfg, t))
+	}
+	if err == nil {
+		after, err = s.sent(ctx)
 	}
 	if err != nil {
 		line.Failed = strings.ReplaceAll(err.Error(), "\n", "; ")
 		return line
 	}
 	line.sum()
+	line.PaddingPerPacket = after.paddingSince(before)
 	return line
 }
 

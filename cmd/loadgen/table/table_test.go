@@ -65,9 +65,19 @@ func TestLineSumsTheRoundsUp(t *testing.T) {
 	}
 }
 
+func TestPaddingPerPacket(t *testing.T) {
+	before := sentCounts{packets: 10, padding: 100}
+	if got := (sentCounts{packets: 30, padding: 150}).paddingSince(before); got != 2.5 {
+		t.Errorf("%v bytes", got)
+	}
+	if got := before.paddingSince(before); got != 0 {
+		t.Errorf("%v bytes of no packets", got)
+	}
+}
+
 func TestText(t *testing.T) {
 	good := Line{
-		Speakers: 20, Listeners: 100, Sizes: "opus", PacketsPerSecond: 99_950, Lost: 3, RatioLow: 0.8, RatioHigh: 1.1,
+		Speakers: 20, Listeners: 100, Sizes: "opus", PacketsPerSecond: 99_950, Lost: 3, RatioLow: 0.8, RatioHigh: 1.1, PaddingPerPacket: 3.21,
 		Report: load.Report{
 			CPUPerForwarded: 2500 * time.Nanosecond, WorkerShare: 0.251, Floor: &load.FloorReport{CPUPerPacket: 2 * time.Microsecond, Ratio: 0.95},
 			Latency: load.Latency{LatencyP50: 2 * time.Millisecond, LatencyP99: 5300 * time.Microsecond},
@@ -81,9 +91,9 @@ func TestText(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(b.String(), "\n")
-	const figures = "20x100 opus 99950 3 2.50 µs 2.00 µs 0.95 (0.80-1.10) 2.00 ms 5.30 ms 25 %"
+	const figures = "20x100 opus 99950 3 2.50 µs 2.00 µs 0.95 (0.80-1.10) 2.00 ms 5.30 ms 25 % 3.2 B"
 	for i, want := range []string{
-		"2 CPUs of P, Linux 6, go1", "", "load sizes packets/s lost CPU/packet floor ratio (range) p50 p99 worker CPU",
+		"2 CPUs of P, Linux 6, go1", "", "load sizes packets/s lost CPU/packet floor ratio (range) p50 p99 worker CPU padding",
 		figures, figures + " INVALID: drops; DOUBTFUL: late, busy", "1x2 constant FAILED: no server", "",
 	} {
 		if got := strings.Join(strings.Fields(lines[i]), " "); got != want {

@@ -12,7 +12,7 @@ import (
 // WriteText writes the table for a person.
 func (t Table) WriteText(w io.Writer) error {
 	cells := [][]string{{
-		"load", "sizes", "packets/s", "lost", "CPU/packet", "floor", "ratio", "(range)", "p50", "p99", "worker CPU",
+		"load", "sizes", "packets/s", "lost", "CPU/packet", "floor", "ratio", "(range)", "p50", "p99", "worker CPU", "padding",
 	}}
 	for _, l := range t.Lines {
 		cells = append(cells, l.cells())
@@ -59,7 +59,7 @@ func (l Line) cells() []string {
 	} else {
 		out = append(out, "-", "-", "-")
 	}
-	return append(out, milli(r.LatencyP50), milli(r.LatencyP99), fmt.Sprintf("%.0f %%", 100*r.WorkerShare))
+	return append(out, milli(r.LatencyP50), milli(r.LatencyP99), fmt.Sprintf("%.0f %%", 100*r.WorkerShare), fmt.Sprintf("%.1f B", l.PaddingPerPacket))
 }
 
 // marks are the reasons to doubt a line.
