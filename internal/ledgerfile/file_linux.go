@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -67,6 +68,21 @@ func mapFile(f *os.File, n int64) ([]byte, error) {
 func Unmap(mem []byte) error {
 	if err := unix.Munmap(mem); err != nil {
 		return fmt.Errorf("unmap ledger: %w", err)
+	}
+	return nil
+}
+
+// Release gives the whole pages within part of a mapping back to the system; they then
+// read as zeros, in every process.
+func Release(part []byte) error {
+	page := os.Getpagesize()
+	skip := (page - int(uintptr(unsafe.Pointer(unsafe.SliceData(part)))%uintptr(page))) % page //nolint:gosec // an address only
+	if len(part)-skip < page {
+		return nil
+	}
+	part = part[skip:]
+	if err := unix.Madvise(part[:len(part)/page*page], unix.MADV_REMOVE); err != nil {
+		return fmt.Errorf("release %d bytes of the ledger: %w", len(part), err)
 	}
 	return nil
 }

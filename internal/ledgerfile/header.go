@@ -13,6 +13,9 @@ import (
 // HeaderSize is the size of the first page in bytes: records begin behind it.
 const HeaderSize = 4096
 
+// Size is the size of a worker's ledger in bytes. Only what is written costs memory.
+const Size = 1 << 32
+
 // Header is the first page of a ledger, shared by both processes. Every field is one
 // word that a reader of the other process sees whole. Any goroutine may use it.
 type Header struct {
