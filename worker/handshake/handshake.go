@@ -38,6 +38,12 @@ func (p Profile) String() string {
 	return fmt.Sprintf("profile %#04x", uint16(p))
 }
 
+// SaltLen is the size of the master salt in bytes; 0: not a profile of ours.
+func (p Profile) SaltLen() int {
+	_, salt := p.lengths()
+	return salt
+}
+
 // lengths returns the sizes of the master key and the master salt in bytes; 0:
 // not a profile of ours.
 func (p Profile) lengths() (key, salt int) {

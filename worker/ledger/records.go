@@ -15,6 +15,18 @@ type Name struct {
 	text [MaxName]byte
 }
 
+// CName is a text of at most 255 bytes (RFC 3550 section 6.5).
+type CName struct {
+	n    uint8
+	text [255]byte
+}
+
+// Set takes the first 255 bytes of s.
+func (c *CName) Set(s string) { c.n = uint8(copy(c.text[:], s)) }
+
+// String is the text.
+func (c *CName) String() string { return string(c.text[:c.n]) }
+
 // Set takes the first MaxName bytes of s.
 func (n *Name) Set(s string) { n.n = uint8(copy(n.text[:], s)) }
 
@@ -63,8 +75,8 @@ type Transport struct {
 
 	Router  Ref
 	Family  uint8
-	Role    uint8 // ours in DTLS; 0 before ConnectTransport
-	Checked bool  // a valid check came
+	Checked bool          // a valid check came
+	Role    atomic.Uint32 // ours in DTLS; 0 before ConnectTransport
 	// Dtls is stored last of all that a step of DTLS brings.
 	Dtls atomic.Uint32
 
@@ -128,7 +140,7 @@ type Producer struct {
 	// Declared is what the call said and was answered, as JSON.
 	Declared Blob
 	Mid      Name
-	CName    [256]byte // the length, then the text
+	CName    CName
 	Name     Name
 }
 

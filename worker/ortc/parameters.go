@@ -32,7 +32,7 @@ type Parameters map[string]any
 // RtcpFeedback is one kind of RTCP feedback (RFC 4585 section 4.2).
 type RtcpFeedback struct {
 	Type      string
-	Parameter string
+	Parameter string `json:",omitempty"`
 }
 
 // RtpCodecCapability is a codec that an endpoint supports.
@@ -69,41 +69,41 @@ type RtpCodecParameters struct {
 	MimeType     string
 	PayloadType  uint8
 	ClockRate    uint32
-	Channels     uint32
-	Parameters   Parameters
-	RtcpFeedback []RtcpFeedback
+	Channels     uint32         `json:",omitempty"`
+	Parameters   Parameters     `json:",omitempty"`
+	RtcpFeedback []RtcpFeedback `json:",omitempty"`
 }
 
 // RtpHeaderExtensionParameters is a header extension as it is sent.
 type RtpHeaderExtensionParameters struct {
 	URI        string
 	ID         uint8
-	Encrypt    bool
-	Parameters Parameters
+	Encrypt    bool       `json:",omitempty"`
+	Parameters Parameters `json:",omitempty"`
 }
 
 // RtpEncodingParameters is one encoding. SSRC is 0 when absent.
 type RtpEncodingParameters struct {
-	SSRC             uint32
-	RID              string
-	CodecPayloadType uint8
-	DTX              bool
-	MaxBitrate       uint32
+	SSRC             uint32 `json:",omitempty"`
+	RID              string `json:",omitempty"`
+	CodecPayloadType uint8  `json:",omitempty"`
+	DTX              bool   `json:",omitempty"`
+	MaxBitrate       uint32 `json:",omitempty"`
 }
 
 // RtcpParameters says how RTCP is sent. A nil ReducedSize or Mux means true.
 type RtcpParameters struct {
-	CNAME       string
-	ReducedSize *bool
-	Mux         *bool
+	CNAME       string `json:",omitempty"`
+	ReducedSize *bool  `json:",omitempty"`
+	Mux         *bool  `json:",omitempty"`
 }
 
 // RtpParameters is what a producer sends or a consumer receives.
 type RtpParameters struct {
-	Mid              string
-	Codecs           []RtpCodecParameters
-	HeaderExtensions []RtpHeaderExtensionParameters
-	Encodings        []RtpEncodingParameters
+	Mid              string                         `json:",omitempty"`
+	Codecs           []RtpCodecParameters           `json:",omitempty"`
+	HeaderExtensions []RtpHeaderExtensionParameters `json:",omitempty"`
+	Encodings        []RtpEncodingParameters        `json:",omitempty"`
 	Rtcp             RtcpParameters
 }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/ortc"
 )
 
@@ -49,6 +50,8 @@ type DtlsFingerprint struct {
 type DtlsParameters struct {
 	Role         string
 	Fingerprints []DtlsFingerprint
+
+	request ledger.Digest // of the call, as below
 }
 
 // CreateTransportParams says what transport to make.
@@ -58,6 +61,10 @@ type CreateTransportParams struct {
 	Family Family
 	// Announced replaces the configured announced addresses when not empty; at most 32.
 	Announced []netip.AddrPort
+	// AppData is opaque, at most 16 KiB, and returned by Dump.
+	AppData []byte
+
+	request ledger.Digest
 }
 
 // TransportInfo is what a client needs to reach a transport.
@@ -74,6 +81,8 @@ type ProduceParams struct {
 	Kind          string
 	RtpParameters ortc.RtpParameters
 	Paused        bool
+
+	request ledger.Digest
 }
 
 // ConsumeParams says what consumer to make. Producer and Transport must be of one
@@ -84,6 +93,8 @@ type ConsumeParams struct {
 	Producer        ident.ProducerID
 	RtpCapabilities ortc.RtpCapabilities
 	Paused          bool
+
+	request ledger.Digest
 }
 
 // ConsumeResult is what a client needs to receive a consumer.

@@ -2,8 +2,11 @@ package rtc
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/ortc"
 )
 
@@ -29,12 +32,37 @@ func act(ctx context.Context, l *Loop, fn func() error) error {
 	return err
 }
 
-// CreateRouter makes a router and returns what it can receive and send. Errors:
-// ErrInvalid (no id), ErrExists, ErrExhausted, ErrClosed or the context's. As for
-// all calls below: any goroutine; when ctx ends before the loop reached the call,
-// nothing is done.
-func (l *Loop) CreateRouter(ctx context.Context, id ident.RouterID) (ortc.RtpCapabilities, error) {
-	return onLoop(ctx, l, func() (ortc.RtpCapabilities, error) { return l.createRouter(id) })
+// digestOf tells calls apart. Equal parameters have equal JSON: its maps are sorted.
+func digestOf(params any) ledger.Digest {
+	b, err := json.Marshal(params)
+	if err != nil {
+		return ledger.Digest{} // of no call: parameters that have passed validation are JSON
+	}
+	sum := sha256.Sum256(b)
+	return ledger.Digest(sum[:len(ledger.Digest{})])
+}
+
+// CreateRouter makes a router and returns what it can receive and send. appData is
+// opaque, at most 4 KiB, and returned by Dump. Errors: ErrInvalid (no id, too much app
+// data), ErrExists, ErrExhausted, ErrClosed or the context's. As for all calls below:
+// any goroutine; when ctx ends before the loop reached the call, nothing is done. As
+// for all calls that make something: the same call again answers as the first did, on
+// a successor, too; ErrExists is for another one with the id.
+func (l *Loop) CreateRouter(ctx context.Context, id ident.RouterID, appData []byte) (ortc.RtpCapabilities, error) {
+	request := digestOf(appData)
+	return onLoop(ctx, l, func() (ortc.RtpCapabilities, error) { return l.createRouter(id, appData, request) })
+}
+
+// SetRouterAppData replaces a router's app data. Errors: ErrNotFound, ErrInvalid (too
+// much), ErrExhausted.
+func (l *Loop) SetRouterAppData(ctx context.Context, id ident.RouterID, appData []byte) error {
+	return act(ctx, l, func() error { return l.setRouterAppData(id, appData) })
+}
+
+// SetTransportAppData replaces a transport's app data. Errors: ErrNotFound, ErrInvalid
+// (too much), ErrExhausted.
+func (l *Loop) SetTransportAppData(ctx context.Context, id ident.TransportID, appData []byte) error {
+	return act(ctx, l, func() error { return l.setTransportAppData(id, appData) })
 }
 
 // CloseRouter closes a router with all that it holds. Errors: ErrNotFound.
@@ -43,16 +71,18 @@ func (l *Loop) CloseRouter(ctx context.Context, id ident.RouterID) error {
 }
 
 // CreateTransport makes an ICE-lite transport in a router. Errors: ErrNotFound (the
-// router), ErrExists, ErrInvalid (no id, no announced address of the family),
-// ErrExhausted.
+// router), ErrExists, ErrInvalid (no id, no announced address of the family, too much
+// app data), ErrExhausted.
 func (l *Loop) CreateTransport(ctx context.Context, p CreateTransportParams) (TransportInfo, error) {
+	p.request = digestOf(p)
 	return onLoop(ctx, l, func() (TransportInfo, error) { return l.createTransport(p) })
 }
 
 // ConnectTransport gives a transport the remote DTLS parameters, once, and returns
 // the worker's own role, "client" or "server". Errors: ErrNotFound, ErrExists (it
-// is connected already), ErrInvalid.
+// is connected already, with others), ErrInvalid.
 func (l *Loop) ConnectTransport(ctx context.Context, id ident.TransportID, p DtlsParameters) (string, error) {
+	p.request = digestOf(p)
 	return onLoop(ctx, l, func() (string, error) { return l.connectTransport(id, p) })
 }
 
@@ -66,6 +96,7 @@ func (l *Loop) CloseTransport(ctx context.Context, id ident.TransportID) error {
 // Errors: ErrNotFound, ErrExists (id, SSRC or mid in use), ErrInvalid,
 // ErrUnsupported, ErrExhausted.
 func (l *Loop) Produce(ctx context.Context, p ProduceParams) (ortc.RtpParameters, error) {
+	p.request = digestOf(p)
 	return onLoop(ctx, l, func() (ortc.RtpParameters, error) { return l.produce(p) })
 }
 
@@ -73,6 +104,7 @@ func (l *Loop) Produce(ctx context.Context, p ProduceParams) (ortc.RtpParameters
 // (transport or producer), ErrExists (id in use, or the transport consumes this
 // producer already), ErrInvalid, ErrUnsupported, ErrExhausted.
 func (l *Loop) Consume(ctx context.Context, p ConsumeParams) (ConsumeResult, error) {
+	p.request = digestOf(p)
 	return onLoop(ctx, l, func() (ConsumeResult, error) { return l.consume(p) })
 }
 
@@ -112,7 +144,9 @@ func (l *Loop) CloseConsumer(ctx context.Context, id ident.ConsumerID) error {
 // Dump copies the object tree of one router, or of all when id is empty.
 // Errors: ErrNotFound.
 func (l *Loop) Dump(ctx context.Context, id ident.RouterID) (WorkerDump, error) {
-	return onLoop(ctx, l, func() (WorkerDump, error) { return l.dump(id) })
+	d, err := onLoop(ctx, l, func() (WorkerDump, error) { return l.dump(id) })
+	d.decode()
+	return d, err
 }
 
 // Stats reports on the objects asked for. Errors: ErrNotFound, ErrInvalid (more

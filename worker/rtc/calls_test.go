@@ -26,19 +26,19 @@ func TestCallErrors(t *testing.T) {
 	})
 	ctx := r.ctx
 	router, other := r.router(), r.router()
-	_, err := r.CreateRouter(ctx, router)
+	_, err := r.CreateRouter(ctx, router, []byte("other"))
 	wantErr(t, err, errs.ErrExists)
-	_, err = r.CreateRouter(ctx, "third")
+	_, err = r.CreateRouter(ctx, "third", nil)
 	wantErr(t, err, errs.ErrExhausted)
-	_, err = r.CreateRouter(ctx, "")
+	_, err = r.CreateRouter(ctx, "", nil)
 	wantErr(t, err, errs.ErrInvalid)
-	_, err = r.CreateRouter(ctx, ident.RouterID(strings.Repeat("x", 1000)))
+	_, err = r.CreateRouter(ctx, ident.RouterID(strings.Repeat("x", 1000)), nil)
 	wantErr(t, err, errs.ErrInvalid)
 
 	a, b, far := r.newClient(router), r.newClient(router), r.newClient(other)
 	_, err = r.CreateTransport(ctx, CreateTransportParams{Router: "nope", ID: "x"})
 	wantErr(t, err, errs.ErrNotFound)
-	_, err = r.CreateTransport(ctx, CreateTransportParams{Router: router, ID: a.transport})
+	_, err = r.CreateTransport(ctx, CreateTransportParams{Router: router, ID: a.transport, Family: FamilyIPv4})
 	wantErr(t, err, errs.ErrExists)
 	_, err = r.CreateTransport(ctx, CreateTransportParams{Router: router, ID: "fourth"})
 	wantErr(t, err, errs.ErrExhausted)
@@ -61,7 +61,7 @@ func TestCallErrors(t *testing.T) {
 	if err != nil || role != "server" {
 		t.Fatalf("role %q, %v", role, err)
 	}
-	_, err = r.ConnectTransport(ctx, a.transport, DtlsParameters{Fingerprints: good})
+	_, err = r.ConnectTransport(ctx, a.transport, DtlsParameters{Role: "server", Fingerprints: good})
 	wantErr(t, err, errs.ErrExists)
 
 	p := r.produce(a, 5, "0")
@@ -244,7 +244,7 @@ func TestCallsEndWithTheirContextAndTheLoop(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	// Nobody runs the loop yet: the call gives up and must never be made.
-	_, err = l.CreateRouter(gone, "late")
+	_, err = l.CreateRouter(gone, "late", nil)
 	wantErr(t, err, context.Canceled)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -258,7 +258,7 @@ func TestCallsEndWithTheirContextAndTheLoop(t *testing.T) {
 	}
 	stop()
 	mustNil(t, <-done)
-	_, err = l.CreateRouter(t.Context(), "after")
+	_, err = l.CreateRouter(t.Context(), "after", nil)
 	wantErr(t, err, errs.ErrClosed)
 	if _, open := <-l.Events(); open {
 		t.Fatal("events are not closed")

@@ -11,16 +11,23 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
 )
 
 // Config is what a Loop needs to know. Zero fields marked with a default take it
 // in New.
 type Config struct {
-	// Slot, Generation and PID only appear in dumps.
+	// Slot, Generation, Epoch and PID only appear in dumps.
 	Slot       ident.Slot
 	Generation ident.Generation
+	Epoch      ident.Epoch
 	PID        int
+	// Ledger is where all state is kept that a successor needs; what it holds already
+	// is gone on with. Default: memory of the loop's own, which begins with nothing.
+	Ledger *ledger.Ledger
+	// SkipRouters are not gone on with: what the ledger holds of them is wiped.
+	SkipRouters []ident.RouterID
 	// Announced are the literal addresses and ports under which clients reach the
 	// media sockets, highest preference first. A call to CreateTransport may name
 	// others. Each serves UDP and TCP as far as the sockets of its family are there.
@@ -74,6 +81,7 @@ type Limits struct {
 	Transports            int // default 16384, of the worker
 	ProducersPerTransport int // default 16
 	ConsumersPerTransport int // default 1024
+	Consumers             int // default 1048576, of the worker
 	TCPConnections        int // default 4096, of the worker
 }
 
@@ -112,6 +120,7 @@ func (c Config) withDefaults() Config {
 	c.Limits.Transports = orDefault(c.Limits.Transports, 16384)
 	c.Limits.ProducersPerTransport = orDefault(c.Limits.ProducersPerTransport, 16)
 	c.Limits.ConsumersPerTransport = orDefault(c.Limits.ConsumersPerTransport, 1024)
+	c.Limits.Consumers = orDefault(c.Limits.Consumers, 1<<20)
 	c.Limits.TCPConnections = orDefault(c.Limits.TCPConnections, 4096)
 	return c
 }

@@ -3,11 +3,13 @@ package rtc
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"strconv"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/ortc"
 	"github.com/dspeak/sfu/worker/rtp"
 )
@@ -16,19 +18,18 @@ import (
 // needs of it is its record in the producer's fan. It belongs to the loop.
 type consumer struct {
 	id        ident.ConsumerID
+	rec       *ledger.Consumer
 	transport *transport
 	producer  *producer
 	slot      int // index in producer.fan
 	paused    bool
-	params    ortc.RtpParameters
 	ssrc      uint32
-	cname     string
 	report    receiverView
 }
 
-// record is the consumer's entry in the packet path. It moves when another
+// entry is the consumer's entry in the packet path. It moves when another
 // consumer of the producer is closed: never keep it.
-func (c *consumer) record() *fanout { return &c.producer.fan[c.slot] }
+func (c *consumer) entry() *fanout { return &c.producer.fan[c.slot] }
 
 func (l *Loop) consume(p ConsumeParams) (ConsumeResult, error) {
 	var none ConsumeResult
@@ -40,31 +41,35 @@ func (l *Loop) consume(p ConsumeParams) (ConsumeResult, error) {
 		return none, fmt.Errorf("consume: %w", err)
 	}
 	pr := l.table.producers[p.Producer]
-	switch {
+	switch old := l.table.consumers[p.ID]; {
 	case pr == nil || pr.transport.router != t.router:
 		return none, fmt.Errorf("consume: producer %s: %w", p.Producer, errs.ErrNotFound)
-	case l.table.consumers[p.ID] != nil:
+	case old != nil && old.rec.Request == p.request:
+		return l.consumeResult(old)
+	case old != nil:
 		return none, fmt.Errorf("consume %s: %w", p.ID, errs.ErrExists)
 	case t.consumes(pr):
 		return none, fmt.Errorf("consume: the transport consumes producer %s already: %w", pr.id, errs.ErrExists)
 	case len(t.consumers) >= l.cfg.Limits.ConsumersPerTransport:
 		return none, fmt.Errorf("consume: %d consumers on the transport: %w", len(t.consumers), errs.ErrExhausted)
+	case len(l.table.consumers) >= l.cfg.Limits.Consumers:
+		return none, fmt.Errorf("consume: %d consumers: %w", len(l.table.consumers), errs.ErrExhausted)
 	}
-	c, err := newConsumer(t, pr, &p)
+	rec, params, err := l.recordConsumer(t, pr, &p)
 	if err != nil {
 		return none, fmt.Errorf("consume: %w", err)
 	}
-	f, err := c.newFanout()
-	if err != nil {
-		return none, fmt.Errorf("consume: %w", err)
+	l.addConsumer(t, pr, rec)
+	return ConsumeResult{Kind: ortc.KindAudio, RtpParameters: params, ProducerPaused: pr.paused}, nil
+}
+
+// consumeResult is what the call that made a consumer was answered.
+func (l *Loop) consumeResult(c *consumer) (ConsumeResult, error) {
+	r := ConsumeResult{Kind: ortc.KindAudio, ProducerPaused: c.producer.paused}
+	if err := json.Unmarshal(l.ledger.Blob(&c.rec.Params), &r.RtpParameters); err != nil {
+		return r, fmt.Errorf("consumer %s in the ledger: %w", c.id, err)
 	}
-	t.nextMid++
-	c.slot = len(pr.fan)
-	pr.fan = append(pr.fan, f)
-	t.consumers = append(t.consumers, c)
-	t.consumerBySSRC[c.ssrc] = c
-	l.table.consumers[c.id] = c
-	return ConsumeResult{Kind: pr.declared.kind, RtpParameters: c.params, ProducerPaused: pr.paused}, nil
+	return r, nil
 }
 
 func (t *transport) consumes(p *producer) bool {
@@ -76,37 +81,82 @@ func (t *transport) consumes(p *producer) bool {
 	return false
 }
 
-func newConsumer(t *transport, pr *producer, p *ConsumeParams) (*consumer, error) {
-	c := &consumer{id: p.ID, transport: t, producer: pr, paused: p.Paused, ssrc: t.newSSRC()}
-	params, err := ortc.ConsumerRtpParameters(pr.declared.consumable, p.RtpCapabilities, c.ssrc,
-		strconv.FormatUint(uint64(t.nextMid), 10))
+// recordConsumer negotiates a new consumer and puts it into the ledger.
+func (l *Loop) recordConsumer(t *transport, pr *producer, p *ConsumeParams) (*ledger.Consumer, ortc.RtpParameters, error) {
+	var params ortc.RtpParameters
+	declared, err := l.declaration(pr)
 	if err != nil {
-		return nil, err
+		return nil, params, err
 	}
-	c.params, c.cname = params, params.Rtcp.CNAME
-	return c, nil
+	mid, ssrc := t.nextStream()
+	params, err = ortc.ConsumerRtpParameters(declared.Consumable, p.RtpCapabilities, ssrc, strconv.FormatUint(uint64(mid), 10))
+	if err != nil {
+		return nil, params, err
+	}
+	b, err := json.Marshal(params)
+	if err != nil {
+		return nil, params, fmt.Errorf("encode parameters: %w", err)
+	}
+	rec, err := l.ledger.Consumers.New()
+	if err != nil {
+		return nil, params, err
+	}
+	if err = layHeader(rec, &params, ssrc); err == nil {
+		err = l.ledger.SetBlob(&rec.Params, b)
+	}
+	if err != nil {
+		l.ledger.Consumers.Free(rec)
+		return nil, params, err
+	}
+	rec.Name.Set(string(p.ID))
+	rec.Transport, rec.Producer, rec.SSRC, rec.Request = t.rec.Ref(), pr.rec.Ref(), ssrc, p.request
+	rec.Paused.Store(word(p.Paused))
+	// Numbers start low (RFC 3711 section 3.3.1), so that a receiver that misses the
+	// first packets still guesses the rollover counter right.
+	rec.Mapping.Start(uint64(randomUint32() & 0x7fff))
+	l.ledger.Consumers.Commit(rec)
+	return rec, params, nil
 }
 
-// newSSRC picks an SSRC that this transport never sent with.
-func (t *transport) newSSRC() uint32 {
+// addConsumer puts a consumer of the ledger in its place.
+func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) *consumer {
+	c := &consumer{
+		id: ident.ConsumerID(rec.Name.String()), rec: rec, transport: t, producer: pr, slot: len(pr.fan),
+		paused: rec.Paused.Load() != 0, ssrc: rec.SSRC,
+	}
+	pr.fan = append(pr.fan, fanout{
+		consumer: c, transport: t, history: new([historySize]packetRef), paused: c.paused, ssrc: c.ssrc,
+		seq: loadSeqMap(&rec.Mapping, pr.stream.rec.RTP.Highest()), packets: rec.Packets, bytes: rec.Octets,
+		payloadType: rec.PayloadType, headerLen: rec.HeaderLen, absSendTime: rec.AbsSendTime,
+		levelElement: rec.LevelElement, levelLen: rec.LevelLen, template: rec.Template,
+	})
+	t.consumers = append(t.consumers, c)
+	t.consumerBySSRC[c.ssrc] = c
+	l.table.consumers[c.id] = c
+	return c
+}
+
+// nextStream picks a mid and an SSRC that this transport never sent with, and notes it
+// before they are used: a repeated mid breaks the client's session, a repeated SSRC
+// could repeat an index. The SSRC is the mid under a permutation of its own.
+func (t *transport) nextStream() (mid, ssrc uint32) {
 	for {
-		ssrc := randomUint32()
-		if ssrc == 0 || ssrc == t.rtcp.ssrc || t.sentWith(ssrc) {
-			continue
+		mid = t.rec.NextMid
+		t.rec.NextMid++
+		if ssrc = permute(mid ^ t.rec.SSRCKey); ssrc != 0 && ssrc != t.rec.RTCPSSRC {
+			return mid, ssrc
 		}
-		return ssrc
 	}
 }
 
-func (t *transport) sentWith(ssrc uint32) bool {
-	if t.consumerBySSRC[ssrc] != nil {
-		return true
-	}
-	if t.srtp.out == nil {
-		return false
-	}
-	_, used := t.srtp.out.ROC(ssrc)
-	return used
+// permute maps each number to one that looks random, no two to the same (the last
+// steps of MurmurHash3).
+func permute(n uint32) uint32 {
+	n ^= n >> 16
+	n *= 0x85ebca6b
+	n ^= n >> 13
+	n *= 0xc2b2ae35
+	return n ^ n>>16
 }
 
 func randomUint32() uint32 {
@@ -115,16 +165,10 @@ func randomUint32() uint32 {
 	return binary.BigEndian.Uint32(b[:])
 }
 
-// newFanout prepares the consumer's record for the packet path.
-func (c *consumer) newFanout() (fanout, error) {
-	f := fanout{
-		consumer: c, transport: c.transport, history: new([historySize]packetRef), paused: c.paused, ssrc: c.ssrc,
-		// Numbers start low (RFC 3711 section 3.3.1), so that a receiver that misses
-		// the first packets still guesses the rollover counter right.
-		seq: newSeqMap(uint16(randomUint32()&0x7fff) | 1),
-	}
-	fields := rtp.HeaderFields{SSRC: c.ssrc, PayloadType: c.params.Codecs[0].PayloadType, Mid: c.params.Mid}
-	for _, e := range c.params.HeaderExtensions {
+// layHeader prepares the RTP header that all packets of a consumer begin with.
+func layHeader(rec *ledger.Consumer, params *ortc.RtpParameters, ssrc uint32) error {
+	fields := rtp.HeaderFields{SSRC: ssrc, PayloadType: params.Codecs[0].PayloadType, Mid: params.Mid}
+	for _, e := range params.HeaderExtensions {
 		switch e.URI {
 		case ortc.URIMid:
 			fields.MidID = e.ID
@@ -134,21 +178,22 @@ func (c *consumer) newFanout() (fanout, error) {
 			fields.AudioLevelID = e.ID
 		}
 	}
-	header, layout := rtp.AppendHeader(f.template[:0], fields)
-	if layout.Size > templateSize {
-		return f, fmt.Errorf("rtp header of %d bytes: %w", layout.Size, errs.ErrInvalid)
+	header, layout := rtp.AppendHeader(rec.Template[:0], fields)
+	if layout.Size > len(rec.Template) {
+		return fmt.Errorf("rtp header of %d bytes: %w", layout.Size, errs.ErrInvalid)
 	}
-	copy(f.template[:], header)
-	f.payloadType = fields.PayloadType
-	f.headerLen = uint8(layout.Size)
-	f.absSendTime = uint8(layout.AbsSendTime)
-	f.levelElement = uint8(layout.AudioLevel)
-	f.levelLen = uint8(layout.AudioLevelSize)
-	return f, nil
+	copy(rec.Template[:], header)
+	rec.PayloadType = fields.PayloadType
+	rec.HeaderLen = uint8(layout.Size)
+	rec.AbsSendTime = uint8(layout.AbsSendTime)
+	rec.LevelElement = uint8(layout.AudioLevel)
+	rec.LevelLen = uint8(layout.AudioLevelSize)
+	return nil
 }
 
 func (l *Loop) consumerByID(id ident.ConsumerID) (*consumer, error) {
 	if c := l.table.consumers[id]; c != nil {
+		l.take(c.transport.router)
 		return c, nil
 	}
 	return nil, fmt.Errorf("consumer %s: %w", id, errs.ErrNotFound)
@@ -162,10 +207,10 @@ func (l *Loop) setConsumerPaused(id ident.ConsumerID, paused bool) error {
 	if c.paused == paused {
 		return nil
 	}
-	c.paused = paused
-	f := c.record()
-	f.paused = paused
-	f.seq.interrupt()
+	f := c.entry()
+	f.interrupt() // first, as in setProducerPaused
+	c.paused, f.paused = paused, paused
+	c.rec.Paused.Store(word(paused))
 	return nil
 }
 
@@ -196,4 +241,6 @@ func (l *Loop) destroyConsumer(c *consumer) {
 	}
 	delete(c.transport.consumerBySSRC, c.ssrc)
 	delete(l.table.consumers, c.id)
+	l.ledger.Consumers.Free(c.rec)
+	c.rec = nil
 }

@@ -1,7 +1,9 @@
 package rtc
 
 import (
+	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +14,7 @@ import (
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/ledger"
 )
 
 const (
@@ -33,18 +36,18 @@ const (
 	maxFingerprints = 8
 )
 
-// dtlsState is where a transport's DTLS stands. remote is declared, the rest is earned.
+// dtlsState is where a transport's DTLS stands. The serialised state of a finished
+// connection, for alerts, and our last flight are in the ledger alone.
 type dtlsState struct {
-	remote     []handshake.Fingerprint
-	role       handshake.Role // ours; 0 before ConnectTransport
-	state      DtlsState
-	handshake  *handshake.Handshake // while connecting
-	early      [][]byte             // datagrams before ConnectTransport
-	serialised []byte               // of the finished connection, for alerts
-	lastFlight [][]byte
-	finished   instant // when the handshake was done
-	resent     instant
-	alerted    instant
+	remote    []handshake.Fingerprint
+	role      handshake.Role // ours; 0 before ConnectTransport
+	state     DtlsState
+	handshake *handshake.Handshake // while connecting
+	early     [][]byte             // datagrams before ConnectTransport
+	flight    bool                 // the ledger holds our last flight
+	finished  instant              // when the handshake was done
+	resent    instant
+	alerted   instant
 }
 
 // connectTransport sets the remote parameters and fixes our role.
@@ -54,9 +57,15 @@ func (l *Loop) connectTransport(id ident.TransportID, p DtlsParameters) (string,
 		return "", fmt.Errorf("connect: %w", err)
 	}
 	if t.dtls.role != 0 {
+		if t.rec.ConnectedBy == p.request {
+			return roleName(t.dtls.role), nil
+		}
 		return "", fmt.Errorf("connect transport %s: connected already: %w", id, errs.ErrExists)
 	}
 	role, prints, err := checkDtlsParameters(p)
+	if err == nil {
+		err = l.recordRemote(t, role, prints, p.request)
+	}
 	if err != nil {
 		return "", fmt.Errorf("connect transport %s: %w", id, err)
 	}
@@ -66,6 +75,20 @@ func (l *Loop) connectTransport(id ident.TransportID, p DtlsParameters) (string,
 		l.startHandshake(t)
 	}
 	return roleName(role), nil
+}
+
+// recordRemote puts the remote DTLS parameters into the ledger.
+func (l *Loop) recordRemote(t *transport, role handshake.Role, prints []handshake.Fingerprint, request ledger.Digest) error {
+	b, err := json.Marshal(prints)
+	if err != nil {
+		return fmt.Errorf("encode fingerprints: %w", err)
+	}
+	if err := l.ledger.SetBlob(&t.rec.Remote, b); err != nil {
+		return err
+	}
+	t.rec.ConnectedBy = request
+	t.rec.Role.Store(uint32(role))
+	return nil
 }
 
 // checkDtlsParameters returns our role and the remote fingerprints.
@@ -171,9 +194,13 @@ func (l *Loop) startHandshake(t *transport) {
 
 // sendDTLS sends a record of a handshake that goes on elsewhere.
 func (l *Loop) sendDTLS(t *transport, b []byte) {
-	if !t.closed {
-		l.sendInOrder(t, b)
+	if t.closed {
+		return
 	}
+	if t.rec.Dtls.Load() == ledger.DtlsNew { // from now on nobody else can go on with it
+		t.rec.Dtls.Store(ledger.DtlsStarted)
+	}
+	l.sendInOrder(t, b)
 }
 
 // sendInOrder sends datagrams of a flight as they come: the order that media packets
@@ -213,9 +240,9 @@ func (l *Loop) onRecord(t *transport, b []byte) {
 		return
 	}
 	if b[0] != recordAlert {
-		if len(d.lastFlight) > 0 && l.now-d.resent >= instant(lastFlightEvery) {
+		if d.flight && l.now-d.resent >= instant(lastFlightEvery) {
 			d.resent = l.now
-			for _, datagram := range d.lastFlight {
+			for _, datagram := range splitFlight(l.ledger.Blob(&t.rec.LastFlight)) {
 				l.sendInOrder(t, datagram)
 			}
 		}
@@ -227,7 +254,7 @@ func (l *Loop) onRecord(t *transport, b []byte) {
 		return
 	}
 	d.alerted = l.now
-	job := alertCheck{state: d.serialised, datagram: slices.Clone(b)}
+	job := alertCheck{state: l.ledger.Blob(&t.rec.State), datagram: slices.Clone(b)}
 	job.closed = func() {
 		l.mail.post(func() {
 			if !t.closed {
@@ -248,7 +275,7 @@ func (l *Loop) onHandshakeDone(t *transport, r handshake.Result) {
 	d := &t.dtls
 	d.handshake = nil
 	if r.Err == nil {
-		r.Err = t.srtp.open(&r)
+		r.Err = l.finishDTLS(t, &r)
 	}
 	if r.Err != nil {
 		d.state = DtlsFailed
@@ -256,14 +283,74 @@ func (l *Loop) onHandshakeDone(t *transport, r handshake.Result) {
 		l.giveUp(t, ReasonDtlsFailed)
 		return
 	}
-	d.state = DtlsConnected
-	d.serialised, d.lastFlight, d.finished = r.State, r.LastFlight, l.now
 	l.emitState(t)
+}
+
+// finishDTLS takes the keys of a handshake into use, once the ledger has them.
+func (l *Loop) finishDTLS(t *transport, r *handshake.Result) error {
+	if err := t.srtp.open(r); err != nil {
+		return err
+	}
+	rec := t.rec
+	err := l.ledger.SetBlob(&rec.State, r.State)
+	if err == nil {
+		err = l.ledger.SetBlob(&rec.LastFlight, joinFlight(r.LastFlight))
+	}
+	if err != nil {
+		return err
+	}
+	copy(rec.LocalKey[:], r.LocalKey)
+	copy(rec.LocalSalt[:], r.LocalSalt)
+	copy(rec.RemoteKey[:], r.RemoteKey)
+	copy(rec.RemoteSalt[:], r.RemoteSalt)
+	rec.Profile, rec.Finished = uint16(r.Profile), int64(l.now)
+	rec.Dtls.Store(ledger.DtlsDone)
+	l.connected(t)
+	return nil
+}
+
+// connected makes a transport ready whose record says that DTLS is done.
+func (l *Loop) connected(t *transport) {
+	d := &t.dtls
+	d.state, d.finished, d.flight = DtlsConnected, instant(t.rec.Finished), !t.rec.LastFlight.Empty()
+	t.srtp.rtcpIndex = t.rec.RTCPReserved.Load()
+}
+
+// joinFlight makes one text of datagrams, each behind its length.
+func joinFlight(flight [][]byte) []byte {
+	var b []byte
+	for _, datagram := range flight {
+		b = binary.BigEndian.AppendUint16(b, uint16(len(datagram)))
+		b = append(b, datagram...)
+	}
+	return b
+}
+
+// splitFlight undoes joinFlight.
+func splitFlight(b []byte) [][]byte {
+	var flight [][]byte
+	for len(b) >= 2 {
+		n := int(binary.BigEndian.Uint16(b))
+		if b = b[2:]; n > len(b) {
+			break
+		}
+		flight = append(flight, b[:n])
+		b = b[n:]
+	}
+	return flight
+}
+
+// dropFlight forgets our last flight: the client has it, as it uses the keys.
+func (l *Loop) dropFlight(t *transport) {
+	if t.dtls.flight {
+		t.dtls.flight = false
+		l.ledger.DropBlob(&t.rec.LastFlight)
+	}
 }
 
 // sweepDTLS drops the last flight when nobody can need it any more.
 func (l *Loop) sweepDTLS(t *transport) {
-	if t.dtls.lastFlight != nil && l.now-t.dtls.finished >= instant(lastFlightFor) {
-		t.dtls.lastFlight = nil
+	if t.dtls.flight && l.now-t.dtls.finished >= instant(lastFlightFor) {
+		l.dropFlight(t)
 	}
 }

@@ -3,12 +3,13 @@ package rtc
 import (
 	"encoding/binary"
 
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/rtp"
 )
 
 // templateSize is room for the largest outgoing RTP header: fixed part, mid,
 // abs-send-time and audio level.
-const templateSize = 64
+const templateSize = ledger.TemplateSize
 
 // historySize is how many sent packets a consumer can send again: 1.3 s of 20 ms
 // frames, far more than any receiver waits for one.
@@ -59,13 +60,8 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 		t.count.discarded++
 		return
 	}
-	known := p.stream.ssrc == h.SSRC && p.stream.started
-	index := uint64(h.SequenceNumber)
-	if known {
-		index = rtp.ExtendSequence(p.stream.highest, h.SequenceNumber)
-	}
-	plain, err := t.srtp.unprotect(b, h.SSRC, index, known)
-	if err != nil {
+	index, plain, ok := l.authenticate(t, p, b, h)
+	if !ok {
 		t.count.discarded++
 		return
 	}
@@ -74,8 +70,8 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 		t.count.discarded++
 		return
 	}
-	t.dtls.lastFlight = nil // the client has our last flight: it uses the keys
-	p.receive(l, h, index, len(payload), at)
+	l.dropFlight(t)
+	p.receive(l, h, len(payload), at)
 	if p.paused || l.leaveOut(p, at) {
 		return
 	}
@@ -90,6 +86,36 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 	l.forward(p, &in)
 }
 
+// authenticate unprotects a packet that came for the first time and notes its index,
+// before anything follows from it: on a successor it comes too late.
+func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) (index uint64, plain []byte, ok bool) {
+	s := p.stream
+	if s.ssrc == 0 { // to be learnt by mid
+		s = t.srtp.lookup(h.SSRC)
+	}
+	known := s != nil && s.rec.RTP.Started()
+	index = uint64(h.SequenceNumber)
+	if known {
+		index = rtp.ExtendSequence(s.rec.RTP.Highest(), h.SequenceNumber)
+		if !s.rec.RTP.Fresh(index) {
+			return 0, nil, false
+		}
+	}
+	plain, err := t.srtp.unprotect(b, h.SSRC, index, known)
+	if err != nil {
+		return 0, nil, false
+	}
+	if p.stream.ssrc == 0 {
+		if s, err = l.streamFor(t, h.SSRC); err != nil {
+			return 0, nil, false
+		}
+		p.stream = s
+		p.rec.Stream.Store(uint32(s.rec.Ref()))
+	}
+	s.rec.RTP.Mark(index)
+	return index, plain, true
+}
+
 // forward sends a packet to every consumer of its producer.
 func (l *Loop) forward(p *producer, in *incoming) {
 	sendTime := rtp.AbsSendTime(l.wall)
@@ -97,6 +123,9 @@ func (l *Loop) forward(p *producer, in *incoming) {
 		f := &p.fan[i]
 		if f.paused || f.transport.srtp.out == nil {
 			continue
+		}
+		if !f.seq.synced {
+			f.begin(in.index)
 		}
 		out, ok := f.seq.outgoing(in.index)
 		if !ok {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
 	"github.com/dspeak/sfu/worker/ortc"
 	"github.com/dspeak/sfu/worker/stun"
@@ -98,15 +99,15 @@ func newBench(tb testing.TB) *bench {
 	l := &Loop{
 		cfg: Config{}.withDefaults(), log: discardLog(),
 		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
-		table: newObjectTable(), poller: poller, cname: "bench",
+		table: newObjectTable(), poller: poller, cname: "bench", ledger: ledger.Private(),
 	}
 	l.out.ring = newSendRing(l.cfg.SendRingBytes)
-	l.base = time.Now().Add(-time.Second)
+	l.base = clockBase(time.Now())
 	l.readClock()
 	port := &udpPort{sock: sink}
 	l.udp = []*udpPort{port}
 	l.cfg.Announced = []netip.AddrPort{sink.LocalAddr()}
-	if _, err := l.createRouter("r"); err != nil {
+	if _, err := l.createRouter("r", nil, ledger.Digest{}); err != nil {
 		tb.Fatal(err)
 	}
 	return &bench{Loop: l, tb: tb, sink: sink, port: port, router: l.table.routers["r"]}
@@ -140,10 +141,9 @@ func (b *bench) connected(profile handshake.Profile) *peer {
 	res := &handshake.Result{
 		Profile: profile, LocalKey: key(keyLen, 1), LocalSalt: key(saltLen, 2), RemoteKey: key(keyLen, 3), RemoteSalt: key(saltLen, 4),
 	}
-	if err := t.srtp.open(res); err != nil {
+	if err := b.finishDTLS(t, res); err != nil {
 		b.tb.Fatal(err)
 	}
-	t.dtls.state = DtlsConnected
 	var err error
 	if p.in, err = srtp.CreateContext(res.LocalKey, res.LocalSalt, srtpProfile); err != nil {
 		b.tb.Fatal(err)
@@ -174,6 +174,16 @@ func (b *bench) consume(p *peer, from *producer) *consumer {
 		b.tb.Fatal(err)
 	}
 	return b.table.consumers[id]
+}
+
+// mid is what the client of a consumer was told.
+func (b *bench) mid(c *consumer) string {
+	b.tb.Helper()
+	res, err := b.consumeResult(c)
+	if err != nil {
+		b.tb.Fatal(err)
+	}
+	return res.RtpParameters.Mid
 }
 
 // arrive gives a protected packet of the client to the loop.
@@ -243,8 +253,8 @@ func TestForwardRewritesTheHeader(t *testing.T) {
 	if p.SSRC != c.ssrc || p.PayloadType != 100 || !p.Marker || p.Timestamp != in.Timestamp || !bytes.Equal(p.Payload, in.Payload) {
 		t.Fatalf("forwarded %v", p)
 	}
-	if mid := p.GetExtension(1); string(mid) != c.params.Mid {
-		t.Fatalf("mid %q, want %q", mid, c.params.Mid)
+	if mid := p.GetExtension(1); string(mid) != b.mid(c) {
+		t.Fatalf("mid %q, want %q", mid, b.mid(c))
 	}
 	if level := p.GetExtension(10); len(level) != 1 || level[0] != 0x80|30 {
 		t.Fatalf("audio level %v", level)
@@ -274,8 +284,8 @@ func TestForwardWithoutAudioLevel(t *testing.T) {
 	if p.GetExtension(10) != nil {
 		t.Fatal("a level was made up")
 	}
-	if mid := p.GetExtension(1); string(mid) != c.params.Mid {
-		t.Fatalf("mid %q behind the padding, want %q", mid, c.params.Mid)
+	if mid := p.GetExtension(1); string(mid) != b.mid(c) {
+		t.Fatalf("mid %q behind the padding, want %q", mid, b.mid(c))
 	}
 }
 
@@ -392,8 +402,8 @@ func TestSequenceNumbersAcrossWrapPauseAndResume(t *testing.T) {
 			next = p.SequenceNumber + 1
 		}
 	}
-	if c.record().seq.last < 2<<16 {
-		t.Fatalf("only %d outgoing numbers", c.record().seq.last)
+	if c.entry().seq.last < 2<<16 {
+		t.Fatalf("only %d outgoing numbers", c.entry().seq.last)
 	}
 }
 

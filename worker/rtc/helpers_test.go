@@ -157,7 +157,7 @@ func listenTCP(t *testing.T, network, host string) *netio.TCPListener {
 func (r *rig) router() ident.RouterID {
 	r.t.Helper()
 	id := ident.RouterID(ident.New())
-	if _, err := r.CreateRouter(r.ctx, id); err != nil {
+	if _, err := r.CreateRouter(r.ctx, id, nil); err != nil {
 		r.t.Fatal(err)
 	}
 	return id

@@ -38,7 +38,7 @@ func FuzzDatagram(f *testing.F) {
 		if speaker.closed || speaker.ice.selected.addr != home {
 			t.Fatal("a forged datagram moved or closed the transport")
 		}
-		if c.record().packets != 0 {
+		if c.entry().packets != 0 {
 			t.Fatal("a forged packet was forwarded")
 		}
 	})
@@ -77,7 +77,7 @@ func TestRTCPSourcesAreBounded(t *testing.T) {
 		mustNil(t, err)
 		b.onDatagram(protected, &p.src, b.now)
 	}
-	if n := len(p.srtp.rtcpSources); n != maxRTCPSources {
+	if n := len(p.srtp.streams); n != maxRTCPSources {
 		t.Fatalf("%d sources, want %d", n, maxRTCPSources)
 	}
 }
@@ -95,8 +95,8 @@ func TestSRTCPIndexesNeverRepeat(t *testing.T) {
 		mustNil(t, err)
 		at := protected[len(protected)-14:] // before the tag of ten bytes
 		index := uint32(at[0]&0x7f)<<24 | uint32(at[1])<<16 | uint32(at[2])<<8 | uint32(at[3])
-		if seen[index] || index > p.srtp.rtcpReserved {
-			t.Fatalf("index %d used twice or beyond the reserved %d", index, p.srtp.rtcpReserved)
+		if seen[index] || index > p.rec.RTCPReserved.Load() {
+			t.Fatalf("index %d used twice or beyond the reserved %d", index, p.rec.RTCPReserved.Load())
 		}
 		seen[index] = true
 		if _, err := p.in.DecryptRTCP(nil, protected, nil); err != nil {

@@ -5,12 +5,13 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/stun"
 )
 
 const (
 	// maxTuples bounds the validated addresses that a transport remembers.
-	maxTuples = 8
+	maxTuples = ledger.MaxPaths
 	// checksOverdue is when a connected transport is called disconnected: browsers
 	// check every 2.5 to 6 s.
 	checksOverdue = 15 * time.Second
@@ -30,6 +31,7 @@ type tuple struct {
 	peer      *tcpPeer // nil: UDP
 	lastCheck instant
 	nominated bool
+	place     int // in the ledger's paths, from 1; 0: none
 }
 
 // iceState is the responder's state of one transport (RFC 8445, lite).
@@ -69,6 +71,7 @@ func (l *Loop) onSTUN(b []byte, src *source) {
 		l.count.unknownUfrag++
 		return
 	}
+	l.take(t.router)
 	t.count.received++
 	t.count.bytesReceived += uint64(len(b))
 	auth := t.ice.credentials.auth
@@ -107,6 +110,8 @@ func (l *Loop) onValidCheck(t *transport, req *stun.Request, src *source) {
 		ice.state = IceConnected
 		l.emitState(t)
 	}
+	t.rec.Checked = true
+	t.recordPaths()
 	l.startClientHandshake(t)
 }
 
@@ -199,6 +204,7 @@ func (l *Loop) dropTuple(t *transport, i int) {
 	t.ice.tuples = append(t.ice.tuples[:i], t.ice.tuples[i+1:]...)
 	if tu.peer == nil {
 		l.unclaim(t, tu.key)
+		t.recordPaths()
 		return
 	}
 	if tu.peer.transport == t {
@@ -232,6 +238,7 @@ func (l *Loop) checkSelected(t *transport) {
 			ice.selected = tu
 		}
 	}
+	t.recordPaths()
 	if ice.selected == nil && ice.state == IceConnected {
 		ice.state = IceDisconnected
 		l.emitState(t)

@@ -13,8 +13,10 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/ledgerfile"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
 )
 
@@ -32,6 +34,9 @@ const (
 type Loop struct {
 	cfg          Config
 	log          *slog.Logger
+	ledger       *ledger.Ledger // the header is anybody's, the rest the goroutine's of Run
+	resumed      Resumed
+	keep         atomic.Bool // the end says no goodbyes and wipes nothing
 	fingerprints []DtlsFingerprint
 	cname        string // names this process as a receiver (RFC 3550 section 6.5.1)
 	mail         *mailbox
@@ -55,14 +60,15 @@ type Loop struct {
 	now       instant   // of this turn
 	wall      int64     // Unix ns of this turn
 	base      time.Time // instant 0
+	inHand    uint64    // as in the ledger's header
 	count     loopCounters
 	logged    loopCounters // as of the last drop line
 	scratch   scratch
 	frameFn   func(*netio.TCPConn, []byte) // onFrame, bound once
 }
 
-// instant is a time on the loop's own steady clock, in nanoseconds since the loop
-// was made. Zero means never.
+// instant is a time on the clock of ledgerfile.Now, which runs on over processes, in
+// nanoseconds. Zero means never.
 type instant int64
 
 // udpPort is a UDP socket of the loop with its receive buffers.
@@ -109,11 +115,18 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		cfg: cfg, log: cfg.Log, poller: poller, pool: pool,
 		mail:   newMailbox(poller.Wake),
 		events: make(chan Event, eventQueue),
-		cname:  rand.Text(),
 		clock:  time.Now,
 		table:  newObjectTable(),
 		alerts: newAlertChecker(),
 		pace:   pacer{maxWait: cfg.MaxWait, padding: cfg.Padding},
+		ledger: cfg.Ledger,
+	}
+	if l.ledger == nil {
+		l.ledger = ledger.Private()
+	}
+	if l.cname = l.ledger.Root().CName.String(); l.cname == "" {
+		l.cname = rand.Text()
+		l.ledger.Root().CName.Set(l.cname)
 	}
 	for _, f := range prints {
 		l.fingerprints = append(l.fingerprints, DtlsFingerprint{Algorithm: f.Algorithm, Value: f.Value})
@@ -124,9 +137,16 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		return nil, errors.Join(fmt.Errorf("media loop: %w", err), poller.Close())
 	}
 	l.frameFn = l.onFrame
-	l.base = l.clock().Add(-time.Second) // so that no instant in use is 0
+	l.base = clockBase(l.clock())
 	l.readClock()
+	l.resume()
 	return l, nil
+}
+
+// clockBase is the time at which the clock of ledgerfile.Now stood at 0. Where there is
+// no such clock, no instant in use is 0.
+func clockBase(now time.Time) time.Time {
+	return now.Add(-max(time.Duration(ledgerfile.Now()), time.Second))
 }
 
 func (l *Loop) addSockets(s Sockets) error {
@@ -166,6 +186,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	if err := raisePriority(); err != nil {
 		l.log.Info("media loop runs at normal priority", obs.Err(err))
 	}
+	l.ledger.Header().SetLoopThread(threadID())
 	stop := context.AfterFunc(ctx, l.mail.nudge)
 	var checker sync.WaitGroup
 	checker.Go(l.alerts.run)
@@ -174,11 +195,18 @@ func (l *Loop) Run(ctx context.Context) error {
 		err = l.turn()
 	}
 	stop()
+	if err != nil {
+		l.keep.Store(true) // as after a crash: a successor may do better
+	}
 	err = errors.Join(err, l.shutdown())
 	l.alerts.close()
 	checker.Wait()
 	return errors.Join(err, l.poller.Close())
 }
+
+// Keep makes the end of Run one that a successor goes on from: no client is told
+// anything, and the ledger stays as it is. Any goroutine, before Run's context ends.
+func (l *Loop) Keep() { l.keep.Store(true) }
 
 // LastTurn is when the loop last turned. It turns at least every 100 ms. Any goroutine.
 func (l *Loop) LastTurn() time.Time { return time.Unix(0, l.beat.Load()) }
@@ -207,6 +235,7 @@ func (l *Loop) turn() error {
 	l.timers.moreCalls = l.mail.run(callsPerTurn)
 	l.runTimers()
 	l.flushIfDue()
+	l.putDown()
 	return nil
 }
 
@@ -216,6 +245,7 @@ func (l *Loop) readClock() {
 	l.now = instant(t.Sub(l.base))
 	l.wall = t.UnixNano()
 	l.beat.Store(l.wall)
+	l.ledger.Header().BeatLoop(int64(l.now))
 }
 
 // waitTime is how long the next wait may take.
@@ -236,8 +266,10 @@ func (l *Loop) waitTime() time.Duration {
 // shutdown closes everything that the loop owns.
 func (l *Loop) shutdown() error {
 	l.mail.close()
-	for _, r := range l.table.routers {
-		l.destroyRouter(r)
+	if !l.keep.Load() {
+		for _, r := range l.table.routers {
+			l.destroyRouter(r)
+		}
 	}
 	l.flush()
 	l.pool.Close()

@@ -102,7 +102,8 @@ func TestLastFlightIsRepeated(t *testing.T) {
 	b.sink.keep = true
 	p := b.connected(handshake.AEADAES128GCM)
 	flight := [][]byte{{20, 1, 2}, {22, 3, 4, 5}}
-	p.dtls.lastFlight, p.dtls.finished = flight, b.now
+	mustNil(t, b.ledger.SetBlob(&p.rec.LastFlight, joinFlight(flight)))
+	p.dtls.flight, p.dtls.finished = true, b.now
 	b.flush()
 	b.sink.kept = nil
 	repeat := append([]byte{22, 254, 253, 0, 1}, make([]byte, 20)...)

@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"errors"
 	"net/netip"
 
 	"github.com/dspeak/sfu/internal/obs"
@@ -233,7 +234,8 @@ func (l *Loop) releaseBuffers() (bool, error) {
 		l.dropWaiting(port)
 	}
 	l.out.since = l.out.ring.head
-	return true, releasePages(l.out.ring.buf)
+	_, err := l.ledger.Release()
+	return true, errors.Join(releasePages(l.out.ring.buf), err)
 }
 
 // padding is how many bytes to add to a payload.

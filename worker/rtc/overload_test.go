@@ -196,7 +196,7 @@ func TestOverload(t *testing.T) {
 		t.Fatalf("a packet of age %v was forwarded, %d left out", oldest, b.count.late)
 	}
 	for i, c := range heard {
-		if got := c.record().packets; got < rounds*35/100 || got > rounds*65/100 {
+		if got := c.entry().packets; got < rounds*35/100 || got > rounds*65/100 {
 			t.Errorf("speaker %d: %d of %d packets forwarded", i, got, rounds)
 		}
 	}

@@ -17,3 +17,6 @@ func raisePriority() error {
 	}
 	return nil
 }
+
+// threadID names the calling thread to other processes.
+func threadID() int { return unix.Gettid() }

@@ -2,10 +2,12 @@ package rtc
 
 import (
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/ortc"
 	"github.com/dspeak/sfu/worker/rtp"
 )
@@ -13,8 +15,9 @@ import (
 // producer is a stream that a client sends. It belongs to the loop.
 type producer struct {
 	id        ident.ProducerID
+	rec       *ledger.Producer
 	transport *transport
-	declared  producerDeclared
+	declared  *producerDeclared // nil: look into the ledger
 	paused    bool
 
 	// What the packet path needs of the parameters.
@@ -22,7 +25,7 @@ type producer struct {
 	clockRate                uint32
 	midID, levelID, twccID   uint8 // header extension ids; 0: not negotiated
 	nack, transportFeedback  bool
-	mid                      string
+	mid, cname               string
 	reducedSize              bool
 	stream                   *inStream
 	fan                      []fanout // one per consumer, in no order
@@ -30,11 +33,23 @@ type producer struct {
 	late                     uint64   // received, but not forwarded; see leaveOut
 }
 
-// producerDeclared is what the Produce call said.
+// producerDeclared is what the Produce call said and was answered. The ledger has it
+// as JSON.
 type producerDeclared struct {
-	kind       string
-	params     ortc.RtpParameters
-	consumable ortc.RtpParameters
+	Kind               string
+	Params, Consumable ortc.RtpParameters
+}
+
+// declaration is what p was made with.
+func (l *Loop) declaration(p *producer) (*producerDeclared, error) {
+	if p.declared == nil {
+		d := &producerDeclared{}
+		if err := json.Unmarshal(l.ledger.Blob(&p.rec.Declared), d); err != nil {
+			return nil, fmt.Errorf("producer %s in the ledger: %w", p.id, err)
+		}
+		p.declared = d
+	}
+	return p.declared, nil
 }
 
 func (l *Loop) produce(p ProduceParams) (ortc.RtpParameters, error) {
@@ -46,8 +61,15 @@ func (l *Loop) produce(p ProduceParams) (ortc.RtpParameters, error) {
 	if err != nil {
 		return none, fmt.Errorf("produce: %w", err)
 	}
-	if l.table.producers[p.ID] != nil {
-		return none, fmt.Errorf("produce %s: %w", p.ID, errs.ErrExists)
+	if old := l.table.producers[p.ID]; old != nil {
+		if old.rec.Request != p.request {
+			return none, fmt.Errorf("produce %s: %w", p.ID, errs.ErrExists)
+		}
+		d, err := l.declaration(old)
+		if err != nil {
+			return none, fmt.Errorf("produce: %w", err)
+		}
+		return d.Consumable, nil
 	}
 	if n := len(t.producers); n >= l.cfg.Limits.ProducersPerTransport {
 		return none, fmt.Errorf("produce: %d producers on the transport: %w", n, errs.ErrExhausted)
@@ -59,12 +81,53 @@ func (l *Loop) produce(p ProduceParams) (ortc.RtpParameters, error) {
 	if err := t.checkUnique(pr); err != nil {
 		return none, fmt.Errorf("produce: %w", err)
 	}
-	if pr.stream.ssrc != 0 {
-		pr.stream = t.srtp.streamFor(pr.stream.ssrc)
+	if err := l.recordProducer(t, pr, p.request); err != nil {
+		return none, fmt.Errorf("produce: %w", err)
 	}
 	t.producers = append(t.producers, pr)
 	l.table.producers[pr.id] = pr
-	return pr.declared.consumable, nil
+	return pr.declared.Consumable, nil
+}
+
+// recordProducer puts a new producer into the ledger, with its stream.
+func (l *Loop) recordProducer(t *transport, pr *producer, request ledger.Digest) error {
+	b, err := json.Marshal(pr.declared)
+	if err != nil {
+		return fmt.Errorf("encode parameters: %w", err)
+	}
+	if ssrc := pr.stream.ssrc; ssrc != 0 {
+		if pr.stream, err = l.streamFor(t, ssrc); err != nil {
+			return err
+		}
+	}
+	rec, err := l.ledger.Producers.New()
+	if err != nil {
+		return err
+	}
+	if err := l.ledger.SetBlob(&rec.Declared, b); err != nil {
+		l.ledger.Producers.Free(rec)
+		return err
+	}
+	rec.Name.Set(string(pr.id))
+	rec.Request, rec.Transport = request, t.rec.Ref()
+	rec.Stream.Store(uint32(pr.stream.rec.Ref()))
+	rec.Paused.Store(word(pr.paused))
+	rec.PayloadType, rec.ClockRate = pr.payloadType, pr.clockRate
+	rec.MidID, rec.LevelID, rec.TwccID = pr.midID, pr.levelID, pr.twccID
+	rec.Nack, rec.Feedback, rec.ReducedSize = pr.nack, pr.transportFeedback, pr.reducedSize
+	rec.Mid.Set(pr.mid)
+	rec.CName.Set(pr.cname)
+	l.ledger.Producers.Commit(rec)
+	pr.rec = rec
+	return nil
+}
+
+// word is a flag as the ledger stores it.
+func word(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // newProducer negotiates the parameters.
@@ -84,12 +147,13 @@ func newProducer(t *transport, p *ProduceParams) (*producer, error) {
 	codec := &p.RtpParameters.Codecs[0]
 	pr := &producer{
 		id: p.ID, transport: t, paused: p.Paused,
-		declared:    producerDeclared{kind: p.Kind, params: p.RtpParameters, consumable: consumable},
+		declared:    &producerDeclared{Kind: p.Kind, Params: p.RtpParameters, Consumable: consumable},
 		payloadType: codec.PayloadType,
 		clockRate:   codec.ClockRate,
 		mid:         p.RtpParameters.Mid,
+		cname:       consumable.Rtcp.CNAME,
 		reducedSize: p.RtpParameters.Rtcp.ReducedSize == nil || *p.RtpParameters.Rtcp.ReducedSize,
-		stream:      &inStream{},
+		stream:      unlearnt(),
 	}
 	if len(p.RtpParameters.Encodings) > 0 {
 		pr.stream.ssrc = p.RtpParameters.Encodings[0].SSRC
@@ -149,6 +213,7 @@ func (t *transport) producerFor(h *rtp.Header) *producer {
 
 func (l *Loop) producerByID(id ident.ProducerID) (*producer, error) {
 	if p := l.table.producers[id]; p != nil {
+		l.take(p.transport.router)
 		return p, nil
 	}
 	return nil, fmt.Errorf("producer %s: %w", id, errs.ErrNotFound)
@@ -162,10 +227,13 @@ func (l *Loop) setProducerPaused(id ident.ProducerID, paused bool) error {
 	if p.paused == paused {
 		return nil
 	}
-	p.paused = paused
+	// The runs end first: a pause that a crash cut short is asked for again, and leaves
+	// no gap in the numbers.
 	for i := range p.fan {
-		p.fan[i].seq.interrupt()
+		p.fan[i].interrupt()
 	}
+	p.paused = paused
+	p.rec.Paused.Store(word(paused))
 	return nil
 }
 
@@ -180,6 +248,7 @@ func (l *Loop) closeProducerCall(id ident.ProducerID) error {
 
 // destroyProducer closes a producer and its consumers.
 func (l *Loop) destroyProducer(p *producer) {
+	l.ledger.Producers.Condemn(p.rec)
 	for len(p.fan) > 0 {
 		c := p.fan[len(p.fan)-1].consumer
 		l.sayGoodbye(c.transport, []*consumer{c})
@@ -193,4 +262,6 @@ func (l *Loop) destroyProducer(p *producer) {
 		}
 	}
 	delete(l.table.producers, p.id)
+	l.ledger.Producers.Free(p.rec)
+	p.rec = nil
 }

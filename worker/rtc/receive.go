@@ -76,6 +76,7 @@ func (l *Loop) onDatagram(b []byte, src *source, at instant) {
 		l.count.unknownSource++
 		return
 	}
+	l.take(t.router)
 	t.count.received++
 	t.count.bytesReceived += uint64(len(b))
 	switch kind {

@@ -32,12 +32,12 @@ func (l *Loop) onRTCP(t *transport, b []byte, at instant) {
 		t.count.discarded++
 		return
 	}
-	rest, err := t.srtp.unprotectRTCP(b)
+	rest, err := l.unprotectRTCP(t, b)
 	if err != nil {
 		t.count.discarded++
 		return
 	}
-	t.dtls.lastFlight = nil
+	l.dropFlight(t)
 	for len(rest) > 0 {
 		var pkt rtp.RTCPPacket
 		if pkt, rest, err = rtp.NextRTCP(rest); err != nil {
@@ -65,7 +65,10 @@ func (l *Loop) onRTCP(t *transport, b []byte, at instant) {
 func (t *transport) onSenderReport(info rtp.SenderInfo, at instant) {
 	for _, p := range t.producers {
 		if p.stream.ssrc == info.SSRC {
-			p.stream.report = senderView{ntp: info.NTP, rtpTime: info.Timestamp, at: at}
+			r := &p.stream.rec.Report
+			r.At = 0 // half of a report is none
+			r.NTP, r.RTPTime = info.NTP, info.Timestamp
+			r.At = int64(at)
 			return
 		}
 	}
@@ -119,7 +122,7 @@ func (l *Loop) resendTo(c *consumer, seq uint16) {
 		return
 	}
 	v.resendCount++
-	if l.resend(c.record(), seq) {
+	if l.resend(c.entry(), seq) {
 		v.resent++
 	}
 }

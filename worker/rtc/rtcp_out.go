@@ -44,7 +44,7 @@ type scratch struct {
 
 // scheduleReports begins a transport's RTCP.
 func (l *Loop) scheduleReports(t *transport) {
-	t.rtcp.ssrc = randomUint32()
+	t.rtcp.ssrc = t.rec.RTCPSSRC
 	t.rtcp.next = l.now + jittered()/2 // RFC 3550 section 6.2: the first one early
 }
 
@@ -77,16 +77,18 @@ func (l *Loop) sweepRTCP(t *transport) {
 func (l *Loop) sendReports(t *transport) {
 	b := l.receiverReport(t)
 	for _, c := range t.consumers {
-		f := c.record()
+		f := c.entry()
 		if f.lastSent == 0 || l.now-f.lastSent > instant(senderFor) {
 			continue
 		}
-		if size := 28 + 16 + len(c.cname); len(b)+size > maxCompound {
+		cname := c.producer.cname
+		if size := 28 + 16 + len(cname); len(b)+size > maxCompound {
 			l.sendRTCP(t, b)
 			b = l.scratch.rtcp[:0]
 		}
 		b = rtp.AppendSenderReport(b, l.senderInfo(c, f), nil)
-		b = rtp.AppendSourceDescription(b, c.ssrc, c.cname)
+		b = rtp.AppendSourceDescription(b, c.ssrc, cname)
+		c.rec.Packets, c.rec.Octets = f.packets, f.bytes
 	}
 	l.sendRTCP(t, b)
 }
@@ -97,13 +99,13 @@ func (l *Loop) receiverReport(t *transport) []byte {
 	n := 0
 	for _, p := range t.producers {
 		s := p.stream
-		if !s.started || n == maxReports {
+		if !s.rec.RTP.Started() || n == maxReports {
 			continue
 		}
-		rep := s.reception.Report(s.ssrc)
-		if s.report.at != 0 {
-			rep.LastSenderReport = rtp.Middle32(s.report.ntp)
-			rep.Delay = uint32((l.now - s.report.at) * 65536 / instant(time.Second))
+		rep := s.rec.Reception.Report(s.ssrc)
+		if r := &s.rec.Report; r.At != 0 {
+			rep.LastSenderReport = rtp.Middle32(r.NTP)
+			rep.Delay = uint32((l.now - instant(r.At)) * 65536 / instant(time.Second))
 		}
 		l.scratch.reports[n] = rep
 		n++
@@ -125,8 +127,8 @@ func (l *Loop) senderInfo(c *consumer, f *fanout) rtp.SenderInfo {
 		Packets: uint32(f.packets), Octets: uint32(f.bytes),
 		Timestamp: f.lastTime + mediaTime(l.now, clock) - mediaTime(f.lastSent, clock),
 	}
-	if r := &c.producer.stream.report; r.at != 0 {
-		info.Timestamp = r.rtpTime + mediaTime(l.now, clock) - mediaTime(r.at, clock)
+	if r := &c.producer.stream.rec.Report; r.At != 0 {
+		info.Timestamp = r.RTPTime + mediaTime(l.now, clock) - mediaTime(instant(r.At), clock)
 	}
 	return info
 }
@@ -185,7 +187,7 @@ func (l *Loop) sayGoodbye(t *transport, consumers []*consumer) {
 	}
 	n := 0
 	for _, c := range consumers {
-		if c.record().packets > 0 && n < maxReports {
+		if c.entry().packets > 0 && n < maxReports {
 			l.scratch.byes[n] = c.ssrc
 			n++
 		}

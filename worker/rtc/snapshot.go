@@ -10,6 +10,7 @@ type WorkerDump struct {
 	Slot       ident.Slot
 	PID        int
 	Generation ident.Generation
+	Epoch      ident.Epoch
 	Routers    []RouterDump
 }
 
@@ -17,6 +18,7 @@ type WorkerDump struct {
 type RouterDump struct {
 	ID         ident.RouterID
 	Transports []TransportDump
+	AppData    []byte
 }
 
 // IceTuple is a pair of addresses in use. Protocol is "udp" or "tcp".
@@ -38,6 +40,7 @@ type TransportDump struct {
 	Tuple         *IceTuple // nil before the first valid check
 	Producers     []ProducerDump
 	Consumers     []ConsumerDump
+	AppData       []byte
 }
 
 // ProducerDump is a producer's declared state.
@@ -47,6 +50,8 @@ type ProducerDump struct {
 	RtpParameters           ortc.RtpParameters
 	ConsumableRtpParameters ortc.RtpParameters
 	Paused                  bool
+
+	raw []byte // JSON of a producerDeclared
 }
 
 // ConsumerDump is a consumer's declared state.
@@ -57,6 +62,8 @@ type ConsumerDump struct {
 	RtpParameters  ortc.RtpParameters
 	Paused         bool
 	ProducerPaused bool
+
+	raw []byte // JSON of RtpParameters
 }
 
 // StatsTarget names what to report on. At most one field may be set; none means

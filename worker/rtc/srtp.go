@@ -3,27 +3,24 @@ package rtc
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 
 	pionrtp "github.com/pion/rtp"
 	"github.com/pion/srtp/v3"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/ledger"
 )
 
 const (
-	// replayWindow is the number of packets that may arrive late. RFC 3711 section
-	// 3.3.2 asks for at least 64.
-	replayWindow = 128
 	// maxTag is the longest authentication tag of the profiles in use.
 	maxTag = 16
 	// srtcpOverhead is what SRTCP adds at most: tag and index.
 	srtcpOverhead = maxTag + 4
 	// maxSRTCPIndex ends the use of a key (RFC 3711 section 9.2).
 	maxSRTCPIndex = 1<<31 - 1
-	// maxRTCPSources bounds the SSRCs that a client may send RTCP from: each keeps
-	// a replay window.
+	// maxRTCPSources bounds the SSRCs that a client may send RTCP from beside those of
+	// its producers: each keeps a replay window.
 	maxRTCPSources = 64
 )
 
@@ -33,15 +30,15 @@ const (
 // extended sequence numbers kept here and in the producers. So what an index is
 // does not depend on what a context saw before.
 type srtpState struct {
+	rec     *ledger.Transport
 	in, out *srtp.Context // nil before DTLS is connected
 	profile handshake.Profile
 	// rtcpIndex is the SRTCP index last used, for all SSRCs of the transport
-	// together, which keeps (key, SSRC, index) unique. rtcpReserved is the end of
-	// the block of indexes that may be used; a successor starts beyond it.
-	rtcpIndex, rtcpReserved uint32
-	rtcpSources             []uint32
-	streams                 []*inStream    // every incoming SSRC since the transport was made
-	header                  pionrtp.Header // reused, so that parsing does not allocate
+	// together, which keeps (key, SSRC, index) unique. rec holds the end of the block
+	// of indexes that may be used; a successor starts beyond it.
+	rtcpIndex uint32
+	streams   []*inStream    // every incoming SSRC since the transport was made
+	header    pionrtp.Header // reused, so that parsing does not allocate
 }
 
 // rtcpBlock is how many SRTCP indexes are reserved at once.
@@ -58,8 +55,9 @@ func (s *srtpState) open(r *handshake.Result) error {
 	default:
 		return fmt.Errorf("srtp profile %#04x: %w", uint16(r.Profile), errs.ErrUnsupported)
 	}
+	// Replay protection is ours (type ledger.Window): a successor goes on with it.
 	in, err := srtp.CreateContext(r.RemoteKey, r.RemoteSalt, profile,
-		srtp.SRTPReplayProtection(replayWindow), srtp.SRTCPReplayProtection(replayWindow))
+		srtp.SRTPNoReplayProtection(), srtp.SRTCPNoReplayProtection())
 	if err != nil {
 		return fmt.Errorf("srtp incoming: %w", err)
 	}
@@ -95,6 +93,9 @@ func (s *srtpState) protect(b []byte, ssrc uint32, index uint64) ([]byte, error)
 // rollover counter follows from index; an unknown one starts at zero and takes up
 // memory only after it proved authentic.
 func (s *srtpState) unprotect(b []byte, ssrc uint32, index uint64, known bool) ([]byte, error) {
+	if !known {
+		_, known = s.in.ROC(ssrc) // one that was forgotten since
+	}
 	if known {
 		s.in.SetROC(ssrc, uint32(index>>16))
 	}
@@ -107,8 +108,8 @@ func (s *srtpState) protectRTCP(b []byte) ([]byte, error) {
 	if s.rtcpIndex >= maxSRTCPIndex {
 		return nil, fmt.Errorf("srtcp indexes: %w", errs.ErrExhausted)
 	}
-	if s.rtcpIndex == s.rtcpReserved {
-		s.rtcpReserved = min(s.rtcpReserved+rtcpBlock, maxSRTCPIndex)
+	if reserved := s.rec.RTCPReserved.Load(); s.rtcpIndex >= reserved {
+		s.rec.RTCPReserved.Store(min(reserved+rtcpBlock, maxSRTCPIndex))
 	}
 	// The context adds one before use.
 	s.out.SetIndex(binary.BigEndian.Uint32(b[4:]), s.rtcpIndex)
@@ -116,28 +117,65 @@ func (s *srtpState) protectRTCP(b []byte) ([]byte, error) {
 	return s.out.EncryptRTCP(b, b, nil)
 }
 
-// unprotectRTCP authenticates and decrypts a compound packet in place.
-func (s *srtpState) unprotectRTCP(b []byte) ([]byte, error) {
-	if len(b) < 8 {
+// unprotectRTCP authenticates and decrypts a compound packet in place. Each index of
+// a source is taken once.
+func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
+	s := &t.srtp
+	index, ok := s.rtcpIndexOf(b)
+	if !ok {
 		return nil, fmt.Errorf("srtcp packet of %d bytes: %w", len(b), errs.ErrInvalid)
 	}
 	ssrc := binary.BigEndian.Uint32(b[4:])
-	known := s.knowsRTCPSource(ssrc)
-	if !known && len(s.rtcpSources) >= maxRTCPSources {
+	source := s.lookup(ssrc)
+	switch {
+	case source != nil && !source.rec.RTCP.Fresh(uint64(index)):
+		return nil, fmt.Errorf("srtcp index %d: %w", index, errs.ErrExists)
+	case source == nil && s.strangers(t) >= maxRTCPSources:
 		return nil, fmt.Errorf("rtcp sources: %w", errs.ErrExhausted)
 	}
 	plain, err := s.in.DecryptRTCP(b, b, nil)
-	if err == nil && !known {
-		s.rtcpSources = append(s.rtcpSources, ssrc)
+	if err != nil {
+		return nil, err
 	}
-	return plain, err
+	if source == nil {
+		if source, err = l.streamFor(t, ssrc); err != nil {
+			return nil, fmt.Errorf("rtcp source: %w", err)
+		}
+	}
+	source.rec.RTCP.Mark(uint64(index))
+	return plain, nil
 }
 
-func (s *srtpState) knowsRTCPSource(ssrc uint32) bool {
-	return slices.Contains(s.rtcpSources, ssrc)
+// rtcpIndexOf is the index of an SRTCP packet (RFC 3711 section 3.4, RFC 7714 section
+// 9.1); false: it is too short to have one.
+func (s *srtpState) rtcpIndexOf(b []byte) (uint32, bool) {
+	const header, word, sha1Tag = 8, 4, 10
+	at := len(b) - word
+	if s.profile == handshake.AES128CMHMACSHA180 {
+		at -= sha1Tag
+	}
+	if at < header {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(b[at:]) & maxSRTCPIndex, true
+}
+
+// strangers counts the sources of RTCP that are no producer's.
+func (s *srtpState) strangers(t *transport) int {
+	n := 0
+	for _, known := range s.streams {
+		if known.rec.RTCP.Started() && !t.produces(known) {
+			n++
+		}
+	}
+	return n
 }
 
 // claims says whether an SRTCP packet names a source that is known here.
 func (s *srtpState) claims(b []byte) bool {
-	return len(b) >= 8 && s.knowsRTCPSource(binary.BigEndian.Uint32(b[4:]))
+	if len(b) < 8 {
+		return false
+	}
+	known := s.lookup(binary.BigEndian.Uint32(b[4:]))
+	return known != nil && known.rec.RTCP.Started()
 }

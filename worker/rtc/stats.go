@@ -75,12 +75,12 @@ func (l *Loop) producerStats(p *producer) ProducerStats {
 	in := p.stream
 	s := ProducerStats{
 		Producer: p.id, Transport: p.transport.id, Router: p.transport.router.id, SSRC: in.ssrc,
-		Packets: p.packets, Bytes: p.bytes, LastPacketAgeMs: l.ageMs(in.lastSeen), Paused: p.paused, NacksSent: p.nacksOut,
+		Packets: p.packets, Bytes: p.bytes, LastPacketAgeMs: l.ageMs(instant(in.rec.LastSeen)), Paused: p.paused, NacksSent: p.nacksOut,
 		PacketsLate: p.late,
 	}
-	if in.started {
-		s.PacketsLost = in.reception.Lost()
-		s.JitterMs = in.reception.Jitter() * 1000 / float64(p.clockRate)
+	if in.rec.RTP.Started() {
+		s.PacketsLost = in.rec.Reception.Lost()
+		s.JitterMs = in.rec.Reception.Jitter() * 1000 / float64(p.clockRate)
 	}
 	if in.level.seen {
 		s.AudioLevelDbov = new(int32(math.Round(in.level.smooth)))
@@ -89,7 +89,7 @@ func (l *Loop) producerStats(p *producer) ProducerStats {
 }
 
 func (l *Loop) consumerStats(c *consumer) ConsumerStats {
-	f, v := c.record(), &c.report
+	f, v := c.entry(), &c.report
 	s := ConsumerStats{
 		Consumer: c.id, Producer: c.producer.id, Transport: c.transport.id, Router: c.transport.router.id, SSRC: c.ssrc,
 		Packets: f.packets, Bytes: f.bytes, PacketsLost: v.lost, FractionLost: float64(v.fraction) / 256,

@@ -1,6 +1,9 @@
 package rtc
 
 import (
+	"slices"
+
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/rtp"
 )
 
@@ -9,53 +12,79 @@ const maxStreams = 1024
 
 // inStream is the earned state of one incoming SSRC. It belongs to the transport
 // and outlives its producer: a client that produces again with the same SSRC goes
-// on with the same key and rollover counter.
+// on with the same key and rollover counter. What a successor needs is in rec alone.
 type inStream struct {
-	ssrc      uint32
-	started   bool    // a packet was authenticated
-	highest   uint64  // highest authenticated extended sequence number
-	lastSeen  instant // arrival of the last packet; 0: never
-	reception rtp.Reception
-	nacks     rtp.NackGenerator
-	report    senderView
-	level     levelMeter
+	ssrc  uint32 // 0: not learnt yet
+	rec   *ledger.Stream
+	nacks rtp.NackGenerator
+	level levelMeter
 }
 
-// senderView is what a sender's reports (RFC 3550 section 6.4.1) told.
-type senderView struct {
-	ntp     uint64  // of the last report
-	rtpTime uint32  // the same instant on the media clock
-	at      instant // its arrival; 0: no report yet
-}
+// unlearnt stands for a stream whose SSRC is not known yet.
+func unlearnt() *inStream { return &inStream{rec: &ledger.Stream{}} }
 
-// streamFor returns the state of an SSRC, making it if need be.
-func (s *srtpState) streamFor(ssrc uint32) *inStream {
+// lookup returns the state of an SSRC, nil when there is none.
+func (s *srtpState) lookup(ssrc uint32) *inStream {
 	for _, known := range s.streams {
 		if known.ssrc == ssrc {
 			return known
 		}
 	}
-	if len(s.streams) >= maxStreams {
-		s.streams = append(s.streams[:0], s.streams[1:]...)
+	return nil
+}
+
+// streamFor returns the state of an SSRC, making it if need be. Without room in the
+// ledger it is an errs.ErrExhausted.
+func (l *Loop) streamFor(t *transport, ssrc uint32) (*inStream, error) {
+	if known := t.srtp.lookup(ssrc); known != nil {
+		return known, nil
 	}
-	fresh := &inStream{ssrc: ssrc}
-	s.streams = append(s.streams, fresh)
-	return fresh
+	if len(t.srtp.streams) >= maxStreams {
+		l.forgetStream(t)
+	}
+	rec, err := l.ledger.Streams.New()
+	if err != nil {
+		return nil, err
+	}
+	rec.Transport, rec.SSRC = t.rec.Ref(), ssrc
+	l.ledger.Streams.Commit(rec)
+	fresh := &inStream{ssrc: ssrc, rec: rec}
+	t.srtp.streams = append(t.srtp.streams, fresh)
+	return fresh, nil
+}
+
+// forgetStream forgets the oldest SSRC that no producer uses, if it can one that sent
+// no RTCP.
+func (l *Loop) forgetStream(t *transport) {
+	oldest := -1
+	for i, s := range t.srtp.streams {
+		if t.produces(s) {
+			continue
+		}
+		if !s.rec.RTCP.Started() {
+			oldest = i
+			break
+		}
+		if oldest < 0 {
+			oldest = i
+		}
+	}
+	if oldest < 0 {
+		return // more producers than are allowed
+	}
+	l.ledger.Streams.Free(t.srtp.streams[oldest].rec)
+	t.srtp.streams = slices.Delete(t.srtp.streams, oldest, oldest+1)
+}
+
+func (t *transport) produces(s *inStream) bool {
+	return slices.ContainsFunc(t.producers, func(p *producer) bool { return p.stream == s })
 }
 
 // receive books an authenticated packet.
-func (p *producer) receive(l *Loop, h *rtp.Header, index uint64, payloadBytes int, at instant) {
+func (p *producer) receive(l *Loop, h *rtp.Header, payloadBytes int, at instant) {
 	s := p.stream
-	if s.ssrc == 0 { // learnt by mid
-		s = p.transport.srtp.streamFor(h.SSRC)
-		p.stream = s
-	}
-	if !s.started || index > s.highest {
-		s.highest = index
-	}
-	s.started = true
-	s.lastSeen = at
-	s.reception.Update(h.SequenceNumber, h.Timestamp, mediaTime(at, p.clockRate))
+	s.rec.LastSeen = int64(at)
+	s.rec.Reception.Update(h.SequenceNumber, h.Timestamp, mediaTime(at, p.clockRate))
 	p.packets++
 	p.bytes += uint64(payloadBytes)
 	if v := p.levelOf(h); v != nil {

@@ -65,6 +65,7 @@ func (l *Loop) runTimers() {
 
 // sweep visits one transport.
 func (l *Loop) sweep(t *transport) {
+	l.take(t.router)
 	if reason := l.sweepICE(t); reason != "" {
 		l.giveUp(t, reason)
 		return

@@ -9,6 +9,7 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/stun"
 )
 
@@ -19,8 +20,8 @@ const maxAnnounced = 32
 // and consumers that use it. It belongs to the loop.
 type transport struct {
 	id      ident.TransportID
+	rec     *ledger.Transport
 	router  *router
-	family  Family
 	awaited instant // since when the first check is due; see sweepICE
 	index   int     // in objectTable.list
 	closed  bool
@@ -33,7 +34,6 @@ type transport struct {
 	consumers []*consumer
 	// consumerBySSRC serves RTCP, which names streams by SSRC.
 	consumerBySSRC map[uint32]*consumer
-	nextMid        uint32 // of a consumer; never reused (a repeated mid breaks the client's session)
 
 	pending pendingPackets
 	rtcp    reportState
@@ -51,6 +51,7 @@ func transportAttr(t *transport) slog.Attr { return slog.String(obs.KeyTransport
 
 func (l *Loop) transportByID(id ident.TransportID) (*transport, error) {
 	if t := l.table.transports[id]; t != nil {
+		l.take(t.router)
 		return t, nil
 	}
 	return nil, fmt.Errorf("transport %s: %w", id, errs.ErrNotFound)
@@ -60,34 +61,81 @@ func (l *Loop) createTransport(p CreateTransportParams) (TransportInfo, error) {
 	if err := checkID("transport", string(p.ID)); err != nil {
 		return TransportInfo{}, err
 	}
-	r := l.table.routers[p.Router]
-	switch {
-	case r == nil:
-		return TransportInfo{}, fmt.Errorf("create transport in router %s: %w", p.Router, errs.ErrNotFound)
-	case l.table.transports[p.ID] != nil:
+	r, err := l.routerByID(p.Router)
+	if err != nil {
+		return TransportInfo{}, fmt.Errorf("create transport: %w", err)
+	}
+	switch old := l.table.transports[p.ID]; {
+	case old != nil && old.rec.Request == p.request:
+		return l.transportInfo(old, &p)
+	case old != nil:
 		return TransportInfo{}, fmt.Errorf("create transport %s: %w", p.ID, errs.ErrExists)
 	case len(l.table.list) >= l.cfg.Limits.Transports:
 		return TransportInfo{}, fmt.Errorf("create transport: %d transports: %w", len(l.table.list), errs.ErrExhausted)
 	}
-	candidates, err := l.candidates(p)
+	if _, err := l.candidates(&p); err != nil {
+		return TransportInfo{}, fmt.Errorf("create transport: %w", err)
+	}
+	rec, err := l.recordTransport(r, &p)
 	if err != nil {
 		return TransportInfo{}, fmt.Errorf("create transport: %w", err)
 	}
+	return l.transportInfo(l.addTransport(r, rec), &p)
+}
+
+// recordTransport puts a new transport into the ledger.
+func (l *Loop) recordTransport(r *router, p *CreateTransportParams) (*ledger.Transport, error) {
+	if err := checkAppData(p.AppData, maxTransportAppData); err != nil {
+		return nil, err
+	}
+	rec, err := l.ledger.Transports.New()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.ledger.SetBlob(&rec.AppData, p.AppData); err != nil {
+		l.ledger.Transports.Free(rec)
+		return nil, err
+	}
+	ufrag, password := newICECredentials()
+	for l.table.ufrags[ufrag] != nil {
+		ufrag, password = newICECredentials()
+	}
+	copy(rec.Ufrag[:], ufrag)
+	copy(rec.Password[:], password)
+	rec.Name.Set(string(p.ID))
+	rec.Router, rec.Family, rec.Request = r.rec.Ref(), uint8(p.Family), p.request
+	rec.RTCPSSRC, rec.SSRCKey = randomUint32(), randomUint32()
+	l.ledger.Transports.Commit(rec)
+	return rec, nil
+}
+
+// addTransport puts a transport of the ledger in its place, as it is before anything
+// was received.
+func (l *Loop) addTransport(r *router, rec *ledger.Transport) *transport {
 	t := &transport{
-		id: p.ID, router: r, family: p.Family, index: len(l.table.list),
+		id: ident.TransportID(rec.Name.String()), rec: rec, router: r, index: len(l.table.list),
 		consumerBySSRC: map[uint32]*consumer{},
 	}
 	t.ice.state, t.dtls.state = IceNew, DtlsNew
 	cred := &t.ice.credentials
-	for cred.ufrag == "" || l.table.ufrags[cred.ufrag] != nil {
-		cred.ufrag, cred.password = newICECredentials()
-	}
+	cred.ufrag, cred.password = string(rec.Ufrag[:]), string(rec.Password[:])
 	cred.auth = stun.NewAuthenticator(cred.password)
+	t.srtp.rec = rec
 	l.table.transports[t.id] = t
 	l.table.ufrags[cred.ufrag] = t
 	l.table.list = append(l.table.list, t)
 	r.transports[t.id] = t
 	l.scheduleReports(t)
+	return t
+}
+
+// transportInfo is what a client needs to reach a transport that was made with p.
+func (l *Loop) transportInfo(t *transport, p *CreateTransportParams) (TransportInfo, error) {
+	candidates, err := l.candidates(p)
+	if err != nil {
+		return TransportInfo{}, fmt.Errorf("transport %s: %w", p.ID, err)
+	}
+	cred := &t.ice.credentials
 	return TransportInfo{
 		IceParameters:  IceParameters{UsernameFragment: cred.ufrag, Password: cred.password, IceLite: true},
 		IceCandidates:  candidates,
@@ -95,8 +143,22 @@ func (l *Loop) createTransport(p CreateTransportParams) (TransportInfo, error) {
 	}, nil
 }
 
+func (l *Loop) setTransportAppData(id ident.TransportID, appData []byte) error {
+	t, err := l.transportByID(id)
+	if err == nil {
+		err = checkAppData(appData, maxTransportAppData)
+	}
+	if err == nil {
+		err = l.ledger.SetBlob(&t.rec.AppData, appData)
+	}
+	if err != nil {
+		return fmt.Errorf("set app data: %w", err)
+	}
+	return nil
+}
+
 // candidates lists what a client may send its checks to.
-func (l *Loop) candidates(p CreateTransportParams) ([]IceCandidate, error) {
+func (l *Loop) candidates(p *CreateTransportParams) ([]IceCandidate, error) {
 	announced := p.Announced
 	if len(announced) == 0 {
 		announced = l.cfg.Announced
@@ -193,6 +255,7 @@ func (l *Loop) destroyTransport(t *transport) {
 	if t.closed {
 		return
 	}
+	l.ledger.Transports.Condemn(t.rec) // a successor goes on with all of it, or with nothing
 	l.sayGoodbye(t, t.consumers)
 	for len(t.consumers) > 0 {
 		l.destroyConsumer(t.consumers[len(t.consumers)-1])
@@ -219,6 +282,11 @@ func (l *Loop) destroyTransport(t *transport) {
 	l.table.list[t.index].index = t.index
 	l.table.list[last] = nil
 	l.table.list = l.table.list[:last]
+	for _, s := range t.srtp.streams {
+		l.ledger.Streams.Free(s.rec)
+	}
+	l.ledger.Transports.Free(t.rec)
+	t.rec, t.srtp.rec, t.srtp.streams = nil, nil, nil // they may be another's from now on
 }
 
 // forgetPaths gives the validated addresses free and closes the TCP connections.
