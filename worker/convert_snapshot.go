@@ -51,9 +51,10 @@ func fromTuple(t *rtc.IceTuple) *workerv1.IceTuple {
 func fromWorkerDump(d rtc.WorkerDump) *workerv1.WorkerDump {
 	out := &workerv1.WorkerDump{
 		Slot: uint32(d.Slot), Pid: uint32(d.PID), Generation: uint64(d.Generation), //nolint:gosec // a process id is positive
+		Epoch: uint64(d.Epoch),
 	}
 	for _, r := range d.Routers {
-		router := &workerv1.RouterDump{Id: string(r.ID)}
+		router := &workerv1.RouterDump{Id: string(r.ID), AppData: r.AppData}
 		for i := range r.Transports {
 			router.Transports = append(router.Transports, fromTransportDump(&r.Transports[i]))
 		}
@@ -66,6 +67,7 @@ func fromTransportDump(t *rtc.TransportDump) *workerv1.TransportDump {
 	out := &workerv1.TransportDump{
 		Id: string(t.ID), IceState: fromIceState(t.IceState), DtlsState: fromDtlsState(t.DtlsState),
 		DtlsLocalRole: t.DtlsLocalRole, SrtpProfile: t.SrtpProfile, IceSelectedTuple: fromTuple(t.Tuple),
+		AppData: t.AppData,
 	}
 	for _, p := range t.Producers {
 		out.Producers = append(out.Producers, &workerv1.ProducerDump{

@@ -59,9 +59,9 @@ const tupleJSON = `{"protocol":"udp","localAddress":"192.0.2.1","localPort":1282
 
 func TestFromWorkerDump(t *testing.T) {
 	got := fromWorkerDump(rtc.WorkerDump{
-		Slot: 1, PID: 2, Generation: 3,
-		Routers: []rtc.RouterDump{{ID: "r", Transports: []rtc.TransportDump{{
-			ID: "t", IceState: rtc.IceConnected, DtlsState: rtc.DtlsConnected, DtlsLocalRole: "server",
+		Slot: 1, PID: 2, Generation: 3, Epoch: 4,
+		Routers: []rtc.RouterDump{{ID: "r", AppData: []byte{1}, Transports: []rtc.TransportDump{{
+			ID: "t", AppData: []byte{2}, IceState: rtc.IceConnected, DtlsState: rtc.DtlsConnected, DtlsLocalRole: "server",
 			SrtpProfile: "SRTP_AEAD_AES_128_GCM", Tuple: tuple(),
 			Producers: []rtc.ProducerDump{{
 				ID: "p", Kind: "audio", RtpParameters: fullParameters(), ConsumableRtpParameters: fullParameters(), Paused: true,
@@ -77,7 +77,7 @@ func TestFromWorkerDump(t *testing.T) {
 		"headerExtensions":[{"uri":"urn:ietf:params:rtp-hdrext:sdes:mid","id":1,"encrypt":true,"parameters":{}}],
 		"encodings":[{"ssrc":9,"rid":"r","codecPayloadType":100,"dtx":true,"maxBitrate":5}],
 		"rtcp":{"cname":"c","reducedSize":true,"mux":true}}`
-	checkJSON(t, got, `{"slot":1,"pid":2,"generation":"3","routers":[{"id":"r","transports":[{"id":"t",
+	checkJSON(t, got, `{"slot":1,"pid":2,"generation":"3","epoch":"4","routers":[{"id":"r","appData":"AQ==","transports":[{"id":"t","appData":"Ag==",
 		"iceState":"ICE_STATE_CONNECTED","dtlsState":"DTLS_STATE_CONNECTED","dtlsLocalRole":"server",
 		"srtpProfile":"SRTP_AEAD_AES_128_GCM","iceSelectedTuple":`+tupleJSON+`,
 		"producers":[{"id":"p","kind":"audio","rtpParameters":`+params+`,"consumableRtpParameters":`+params+`,"paused":true}],

@@ -29,6 +29,22 @@ func NewLogPipe(fd int) (*LogPipe, error) {
 	return &LogPipe{fd: fd}, nil
 }
 
+// Replace makes all that is written from now on go to the pipe behind fd: the lines,
+// and what the runtime itself writes to the former descriptor, which becomes a copy of
+// fd. fd stays the caller's.
+func (p *LogPipe) Replace(fd int) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return fmt.Errorf("make log pipe non-blocking: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := unix.Dup3(fd, p.fd, 0); err != nil {
+		return fmt.Errorf("replace log pipe: %w", err)
+	}
+	p.torn = false
+	return nil
+}
+
 // Write takes one line and never fails.
 func (p *LogPipe) Write(line []byte) (int, error) {
 	p.mu.Lock()

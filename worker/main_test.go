@@ -49,7 +49,7 @@ func newRun(t *testing.T) *running {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		r.done <- Run(ctx, child, log, new(slog.LevelVar))
+		r.done <- Run(ctx, Process{Conn: child, Log: log, Level: new(slog.LevelVar)})
 		_ = child.Close()
 	}()
 	t.Cleanup(func() {

@@ -2,14 +2,11 @@ package worker
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/stats"
 
-	"github.com/dspeak/sfu/internal/handoff"
-	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/rtc"
 )
 
@@ -34,28 +31,6 @@ func (c *clientCount) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.C
 
 // HandleRPC is part of stats.Handler.
 func (c *clientCount) HandleRPC(context.Context, stats.RPCStats) {}
-
-// outliveSupervisor returns when ctx ends, or when the supervisor is gone and for
-// the orphan timeout nobody used the worker: no transport that a client connected,
-// no control connection.
-func (w *worker) outliveSupervisor(ctx context.Context, conn *handoff.Conn) {
-	for {
-		_, files, err := conn.Receive(ctx)
-		if ctx.Err() != nil {
-			_ = closeAll(files) // the process ends
-			return
-		}
-		if err != nil {
-			w.log.Warn("supervisor is gone, serving on", obs.Err(err))
-			break
-		}
-		w.log.Warn("handoff message ignored: the slot is assigned", slog.Int("files", len(files)))
-		_ = closeAll(files) // nothing was written to them
-	}
-	if awaitUseless(ctx, w.orphan, w.used) {
-		w.log.Info("worker leaves: no supervisor and no users")
-	}
-}
 
 // used says whether anybody has a use for the worker.
 func (w *worker) used(ctx context.Context) bool {

@@ -15,8 +15,8 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
-	"github.com/dspeak/sfu/worker/handshake"
-	"github.com/dspeak/sfu/worker/netio"
+	"github.com/dspeak/sfu/internal/ledgerfile"
+	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/rtc"
 )
 
@@ -27,26 +27,39 @@ const (
 	lossInterval = time.Second
 )
 
-// Run is a worker's whole life: hello, waiting for a slot, serving, and the end,
-// when ctx ends or nobody needs the worker any more. level is set by the
-// supervisor's settings. An error that wraps errs.ErrInvalid means that the same
-// settings would fail again.
-func Run(ctx context.Context, conn *handoff.Conn, log *slog.Logger, level *slog.LevelVar) error {
+// Process is what a worker has before it has a slot.
+type Process struct {
+	// Conn is the connection to the supervisor that started it.
+	Conn *handoff.Conn
+	Log  *slog.Logger
+	// Level is set by the supervisor's settings.
+	Level *slog.LevelVar
+	// Pipe is what Log writes to; an adopting supervisor brings another. May be nil.
+	Pipe *LogPipe
+}
+
+// Run is a worker's whole life: hello, waiting for a slot, serving, and the end, when
+// ctx ends, a successor is to go on, or nobody needs the worker any more. An error
+// that wraps errs.ErrInvalid means that the same settings would fail again.
+func Run(ctx context.Context, p Process) error {
 	runtime.GOMAXPROCS(processors)
-	hello := handoff.Message{Hello: &handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid()}}
-	if err := conn.Send(hello); err != nil {
+	hello := handoff.Message{Hello: &handoff.Hello{
+		Protocol: handoff.Protocol, PID: os.Getpid(), Layout: ledger.Layout, Version: handoff.Version(),
+	}}
+	if err := p.Conn.Send(hello); err != nil {
 		return err
 	}
-	assign, files, err := awaitAssign(ctx, conn)
+	assign, files, err := awaitAssign(ctx, p.Conn)
 	if err != nil || assign == nil {
 		return err
 	}
-	w, err := newWorker(ctx, assign, files, log, level)
+	defer func() { _ = closeAll(files) }() // nothing was written to them
+	w, err := newWorker(p, assign, files)
 	if err != nil {
 		failed := handoff.Message{Failed: &handoff.Failed{Reason: err.Error()}}
-		return errors.Join(err, conn.Send(failed))
+		return errors.Join(err, p.Conn.Send(failed))
 	}
-	return w.serve(ctx, conn)
+	return w.serve(ctx, p.Conn)
 }
 
 // awaitAssign waits for the settings. No settings and no error: the supervisor
@@ -65,60 +78,65 @@ func awaitAssign(ctx context.Context, conn *handoff.Conn) (*handoff.Assign, []*o
 // worker is the process once it has its slot.
 type worker struct {
 	assign *handoff.Assign
+	files  []*os.File // that came with assign; an adopting supervisor gets copies
 	log    *slog.Logger
+	pipe   *LogPipe
 	loop   *rtc.Loop
+	header *ledgerfile.Header // nil without a ledger
+	ready  handoff.Ready
 	server *server
 	orphan time.Duration
 }
 
-func newWorker(ctx context.Context, a *handoff.Assign, files []*os.File, log *slog.Logger, level *slog.LevelVar) (*worker, error) {
-	if err := level.UnmarshalText([]byte(a.LogLevel)); err != nil {
-		return nil, errors.Join(fmt.Errorf("log level %q: %w", a.LogLevel, errs.ErrInvalid), closeAll(files))
+// newWorker brings the media loop to where it can run: with the state of the ledger, if
+// it takes a slot over.
+func newWorker(p Process, a *handoff.Assign, files []*os.File) (*worker, error) {
+	if err := p.Level.UnmarshalText([]byte(a.LogLevel)); err != nil {
+		return nil, fmt.Errorf("log level %q: %w", a.LogLevel, errs.ErrInvalid)
 	}
-	server, err := newServer(ctx, a.Socket)
+	w := &worker{assign: a, files: files, log: p.Log, pipe: p.Pipe, orphan: time.Duration(a.OrphanTimeout)}
+	began := time.Now()
+	state, err := openLedger(a, files, p.Log)
 	if err != nil {
-		return nil, errors.Join(err, closeAll(files))
+		return nil, err
 	}
-	loop, err := newLoop(a, files, log)
+	cfg, err := loopConfig(a, state, p.Log)
 	if err != nil {
-		return nil, errors.Join(err, server.close())
+		return nil, err
 	}
-	server.control(loop)
-	return &worker{assign: a, log: log, loop: loop, server: server, orphan: time.Duration(a.OrphanTimeout)}, nil
-}
-
-// newLoop makes the media loop on the sockets that came with the settings; their
-// files are closed in any case.
-func newLoop(a *handoff.Assign, files []*os.File, log *slog.Logger) (*rtc.Loop, error) {
 	sockets, err := openSockets(files, a.NoSegmentation)
-	if err = errors.Join(err, closeAll(files)); err != nil {
-		return nil, errors.Join(err, closeSockets(sockets))
-	}
-	cfg, err := loopConfig(a, log)
 	if err != nil {
 		return nil, errors.Join(err, closeSockets(sockets))
 	}
-	loop, err := rtc.New(cfg, sockets)
-	if err != nil {
+	if w.loop, err = rtc.New(cfg, sockets); err != nil {
 		return nil, errors.Join(err, closeSockets(sockets))
 	}
-	return loop, nil
+	if state != nil {
+		w.header = state.Header()
+	}
+	if a.Takeover {
+		r := w.loop.Resumed()
+		w.ready.Resumed = &handoff.Resumed{
+			Routers: r.Routers, Transports: r.Transports, Producers: r.Producers, Consumers: r.Consumers,
+			Dropped: r.Dropped, Duration: int64(time.Since(began)),
+		}
+	}
+	return w, nil
 }
 
-// loopConfig is the only place where the worker's certificate is made: a transport
-// that another process made first would bring its own here.
-func loopConfig(a *handoff.Assign, log *slog.Logger) (rtc.Config, error) {
+func loopConfig(a *handoff.Assign, state *ledger.Ledger, log *slog.Logger) (rtc.Config, error) {
 	announced, err := parseAnnounced(a.Announced)
 	if err != nil {
 		return rtc.Config{}, err
 	}
-	certificate, _, err := handshake.NewCertificate()
+	certificate, err := certificateOf(state)
 	if err != nil {
 		return rtc.Config{}, err
 	}
 	return rtc.Config{
-		Slot: a.Slot, Generation: a.Generation, PID: os.Getpid(), Announced: announced,
-		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Padding: rtc.Padding(a.Padding), Log: log,
+		Slot: a.Slot, Generation: a.Generation, Epoch: a.Epoch, PID: os.Getpid(), Announced: announced,
+		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Padding: rtc.Padding(a.Padding),
+		Ledger: state, SkipRouters: a.SkipRouters, Log: log,
 	}, nil
 }
 
@@ -126,46 +144,6 @@ func closeAll(files []*os.File) error {
 	var faults []error
 	for _, f := range files {
 		faults = append(faults, f.Close())
-	}
-	return errors.Join(faults...)
-}
-
-// openSockets wraps the inherited descriptors, which netio duplicates.
-func openSockets(files []*os.File, noSegmentation bool) (rtc.Sockets, error) {
-	s := rtc.Sockets{Counters: &rtc.SocketCounters{}}
-	count := s.Counters
-	for _, f := range files {
-		var err error
-		switch f.Name() {
-		case handoff.FileUDP4:
-			s.UDP4, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: &count.UDP4})
-		case handoff.FileUDP6:
-			s.UDP6, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: &count.UDP6})
-		case handoff.FileTCP4:
-			s.TCP4, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: &count.TCP4})
-		case handoff.FileTCP6:
-			s.TCP6, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: &count.TCP6})
-		default:
-			err = fmt.Errorf("handoff file %q: %w", f.Name(), errs.ErrInvalid)
-		}
-		if err != nil {
-			return s, fmt.Errorf("media socket %s: %w", f.Name(), err)
-		}
-	}
-	return s, nil
-}
-
-func closeSockets(s rtc.Sockets) error {
-	var faults []error
-	for _, u := range []netio.UDP{s.UDP4, s.UDP6} {
-		if u != nil {
-			faults = append(faults, u.Close())
-		}
-	}
-	for _, l := range []*netio.TCPListener{s.TCP4, s.TCP6} {
-		if l != nil {
-			faults = append(faults, l.Close())
-		}
 	}
 	return errors.Join(faults...)
 }
@@ -182,29 +160,58 @@ func parseAnnounced(in []string) ([]netip.AddrPort, error) {
 	return out, nil
 }
 
-// serve runs all parts until ctx ends or the worker is an orphan without users.
+// serve runs all parts until ctx ends, a successor is to go on, or the worker is an
+// orphan without users. The media go first: every part that follows may take its time.
 func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.loop.Run(ctx) })
-	group.Go(func() error { releaseMemory(ctx, w.loop, w.log); return nil })
-	group.Go(func() error { w.server.events.run(w.loop.Events()); return nil })
-	group.Go(func() error { w.reportLosses(ctx); return nil })
-	group.Go(func() error { return w.server.serve(ctx) })
-	group.Go(func() error { w.server.reportHealth(ctx, w.loop.LastTurn); return nil })
-	group.Go(func() error {
-		defer stop()
-		if err := conn.Send(handoff.Message{Ready: &handoff.Ready{}}); err != nil {
+	part := func(run func() error) {
+		group.Go(func() error {
+			err := run()
+			if err != nil {
+				w.loop.Keep() // as after a crash: a successor may do better
+			}
 			return err
-		}
-		w.log.Info("worker serves", slog.String("socket", w.assign.Socket))
-		w.outliveSupervisor(ctx, conn)
-		return nil
+		})
+	}
+	part(func() error { return w.loop.Run(ctx) })
+	if err := w.listen(ctx); err != nil {
+		w.loop.Keep()
+		stop()
+		failed := handoff.Message{Failed: &handoff.Failed{Reason: err.Error()}}
+		return errors.Join(err, conn.Send(failed), group.Wait())
+	}
+	part(func() error { releaseMemory(ctx, w.loop, w.log); return nil })
+	part(func() error { w.server.events.run(w.loop.Events()); return nil })
+	part(func() error { w.reportLosses(ctx); return nil })
+	part(func() error { return w.server.serve(ctx) })
+	part(func() error { w.server.reportHealth(ctx, w.loop.LastTurn, w.beat); return nil })
+	part(func() error {
+		defer stop()
+		return w.obey(ctx, conn)
 	})
 	err := group.Wait()
 	w.log.Info("worker ended")
 	return err
+}
+
+// listen makes the control side.
+func (w *worker) listen(ctx context.Context) error {
+	server, err := newServer(ctx, w.assign.Socket)
+	if err != nil {
+		return err
+	}
+	server.control(w.loop)
+	w.server = server
+	return nil
+}
+
+// beat tells the supervisor that the control side moves.
+func (w *worker) beat() {
+	if w.header != nil {
+		w.header.BeatControl(ledgerfile.Now())
+	}
 }
 
 // reportLosses ends the watchers when the loop had events that nobody could get:

@@ -29,7 +29,8 @@ const (
 	// defaultTimeout bounds a call whose caller set no deadline.
 	defaultTimeout = 5 * time.Second
 	stopTimeout    = 2 * time.Second
-	healthInterval = 100 * time.Millisecond
+	// healthInterval is the time between two beats of the control side.
+	healthInterval = 50 * time.Millisecond
 	// maxLoopAge is how old the loop's heartbeat may be: it beats every 100 ms.
 	maxLoopAge = 500 * time.Millisecond
 )
@@ -132,11 +133,16 @@ func (s *server) serve(ctx context.Context) error {
 	return nil
 }
 
-// reportHealth keeps grpc.health.v1 true to the loop's heartbeat until ctx ends.
-func (s *server) reportHealth(ctx context.Context, lastTurn func() time.Time) {
+// reportHealth keeps grpc.health.v1 true to the loop's heartbeat until ctx ends. Each
+// time beat tells that the control side moves: its timers fire, its goroutines get a
+// thread beside the media loop, and the health service answers.
+func (s *server) reportHealth(ctx context.Context, lastTurn func() time.Time, beat func()) {
 	ticker := time.NewTicker(healthInterval)
 	defer ticker.Stop()
 	for {
+		if _, err := s.health.Check(ctx, &healthv1.HealthCheckRequest{}); err == nil {
+			beat()
+		}
 		select {
 		case <-ctx.Done():
 			s.health.Shutdown()

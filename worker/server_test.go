@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,7 +164,11 @@ func TestErrorsOfCalls(t *testing.T) {
 		call func() error
 		want codes.Code
 	}{
-		"second of a name":   {func() error { return router("router") }, codes.AlreadyExists},
+		"the same again": {func() error { return router("router") }, codes.OK},
+		"second of a name": {func() error {
+			_, err := client.CreateRouter(t.Context(), &workerv1.CreateRouterRequest{RouterId: "router", AppData: []byte("other")})
+			return err
+		}, codes.AlreadyExists},
 		"no name":            {func() error { return router("") }, codes.InvalidArgument},
 		"long name":          {func() error { return router(strings.Repeat("x", 129)) }, codes.InvalidArgument},
 		"unprintable name":   {func() error { return router("a\nb") }, codes.InvalidArgument},
@@ -349,6 +354,7 @@ func TestWatchersAreBounded(t *testing.T) {
 func TestHealthFollowsTheLoop(t *testing.T) {
 	s, conn := serveAlone(t)
 	beats := make(chan time.Time)
+	var moved atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
@@ -360,7 +366,7 @@ func TestHealthFollowsTheLoop(t *testing.T) {
 			case <-ctx.Done():
 				return time.Time{}
 			}
-		})
+		}, func() { moved.Add(1) })
 	}()
 	stream, err := healthv1.NewHealthClient(conn).Watch(t.Context(), &healthv1.HealthCheckRequest{})
 	if err != nil {
@@ -381,4 +387,7 @@ func TestHealthFollowsTheLoop(t *testing.T) {
 	cancel()
 	<-ended
 	await(healthv1.HealthCheckResponse_NOT_SERVING)
+	if moved.Load() < 3 { // whatever the loop does
+		t.Fatalf("the control side told %d times that it moves", moved.Load())
+	}
 }

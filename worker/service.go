@@ -41,7 +41,7 @@ func (s *service) CreateRouter(ctx context.Context, req *workerv1.CreateRouterRe
 	if err := checkNewID("router", req.GetRouterId()); err != nil {
 		return nil, err
 	}
-	caps, err := s.loop.CreateRouter(ctx, ident.RouterID(req.GetRouterId()))
+	caps, err := s.loop.CreateRouter(ctx, ident.RouterID(req.GetRouterId()), req.GetAppData())
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +50,14 @@ func (s *service) CreateRouter(ctx context.Context, req *workerv1.CreateRouterRe
 
 func (s *service) CloseRouter(ctx context.Context, req *workerv1.CloseRouterRequest) (*workerv1.CloseRouterResponse, error) {
 	return &workerv1.CloseRouterResponse{}, s.loop.CloseRouter(ctx, ident.RouterID(req.GetRouterId()))
+}
+
+func (s *service) SetRouterAppData(ctx context.Context, req *workerv1.SetRouterAppDataRequest) (*workerv1.SetRouterAppDataResponse, error) {
+	return &workerv1.SetRouterAppDataResponse{}, s.loop.SetRouterAppData(ctx, ident.RouterID(req.GetRouterId()), req.GetAppData())
+}
+
+func (s *service) SetTransportAppData(ctx context.Context, req *workerv1.SetTransportAppDataRequest) (*workerv1.SetTransportAppDataResponse, error) {
+	return &workerv1.SetTransportAppDataResponse{}, s.loop.SetTransportAppData(ctx, ident.TransportID(req.GetTransportId()), req.GetAppData())
 }
 
 func (s *service) CreateTransport(ctx context.Context, req *workerv1.CreateTransportRequest) (*workerv1.CreateTransportResponse, error) {
@@ -66,7 +74,7 @@ func (s *service) CreateTransport(ctx context.Context, req *workerv1.CreateTrans
 	}
 	info, err := s.loop.CreateTransport(ctx, rtc.CreateTransportParams{
 		Router: ident.RouterID(req.GetRouterId()), ID: ident.TransportID(req.GetTransportId()),
-		Family: family, Announced: announced,
+		Family: family, Announced: announced, AppData: req.GetAppData(),
 	})
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ func run() int {
 	defer stop()
 	// A terminal's interrupt goes to the supervisor, which ends its workers in order.
 	signal.Ignore(syscall.SIGINT, syscall.SIGHUP, syscall.SIGPIPE)
-	err = errors.Join(worker.Run(ctx, conn, log, &level), conn.Close())
+	err = errors.Join(worker.Run(ctx, worker.Process{Conn: conn, Log: log, Level: &level, Pipe: pipe}), conn.Close())
 	switch {
 	case err == nil:
 		return handoff.ExitOK

@@ -3,10 +3,29 @@ package handoff
 import (
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 )
+
+// Version names the program that calls it: the revision it was built from.
+func Version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	revision, changed := "unknown", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value[:min(len(s.Value), 12)]
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+changes"
+		}
+	}
+	return revision + changed
+}
 
 // Protocol is the version of this contract. Both sides must speak the same.
 const Protocol = 2

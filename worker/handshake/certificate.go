@@ -12,6 +12,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/hex"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"strings"
@@ -76,6 +77,28 @@ func NewCertificate() (tls.Certificate, []Fingerprint, error) {
 	cert := tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 	prints, err := FingerprintsOf(cert)
 	return cert, prints, err
+}
+
+// MarshalCertificate is a certificate with its key as ParseCertificate reads them.
+func MarshalCertificate(cert tls.Certificate) ([]byte, error) {
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	var b []byte
+	for _, der := range cert.Certificate {
+		b = append(b, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	return append(b, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})...), nil
+}
+
+// ParseCertificate undoes MarshalCertificate. Anything else is an errs.ErrInvalid.
+func ParseCertificate(b []byte) (tls.Certificate, error) {
+	cert, err := tls.X509KeyPair(b, b)
+	if err != nil {
+		return cert, fmt.Errorf("read certificate: %w: %w", err, errs.ErrInvalid)
+	}
+	return cert, nil
 }
 
 // FingerprintsOf returns the fingerprints (sha-256, sha-384, sha-512) of a

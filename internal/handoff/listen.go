@@ -1,0 +1,65 @@
+package handoff
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+// Listener is where a worker waits for a new supervisor.
+type Listener struct{ unix *net.UnixListener }
+
+// Listen opens the socket of that path, which only this user may open. One that a
+// killed process left there is replaced, and nothing else.
+func Listen(path string) (*Listener, error) {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("look for a former handoff socket: %w", err)
+	case info.Mode().Type() != fs.ModeSocket:
+		return nil, fmt.Errorf("%s is in the way of the handoff socket: %w", path, errs.ErrExists)
+	default:
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("remove the former handoff socket: %w", err)
+		}
+	}
+	u, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", path, err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("protect %s: %w", path, err), u.Close())
+	}
+	return &Listener{unix: u}, nil
+}
+
+// Accept waits for the next connection; it ends with an error when Close is called.
+func (l *Listener) Accept() (*Conn, error) {
+	c, err := l.unix.AcceptUnix()
+	if err != nil {
+		return nil, fmt.Errorf("accept handoff: %w", err)
+	}
+	return &Conn{unix: c}, nil
+}
+
+// Close removes the socket.
+func (l *Listener) Close() error { return l.unix.Close() }
+
+// Dial connects to a Listener.
+func Dial(ctx context.Context, path string) (*Conn, error) {
+	c, err := (&net.Dialer{}).DialContext(ctx, "unixpacket", path)
+	if err != nil {
+		return nil, fmt.Errorf("dial handoff: %w", err)
+	}
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("handoff socket is a %T: %w", c, errs.ErrInvalid), c.Close())
+	}
+	return &Conn{unix: u}, nil
+}
