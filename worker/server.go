@@ -106,15 +106,6 @@ func withDefaultTimeout(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h
 	return handler(ctx, req)
 }
 
-// close ends a server that never served.
-func (s *server) close() error {
-	s.grpc.Stop()
-	if err := s.listener.Close(); err != nil {
-		return fmt.Errorf("close control socket: %w", err)
-	}
-	return nil
-}
-
 // serve answers until ctx ends; calls under way get a moment to finish.
 func (s *server) serve(ctx context.Context) error {
 	failed := make(chan error, 1)

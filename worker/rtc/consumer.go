@@ -119,7 +119,7 @@ func (l *Loop) recordConsumer(t *transport, pr *producer, p *ConsumeParams) (*le
 }
 
 // addConsumer puts a consumer of the ledger in its place.
-func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) *consumer {
+func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) {
 	c := &consumer{
 		id: ident.ConsumerID(rec.Name.String()), rec: rec, transport: t, producer: pr, slot: len(pr.fan),
 		paused: rec.Paused.Load() != 0, ssrc: rec.SSRC,
@@ -133,7 +133,6 @@ func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) *co
 	t.consumers = append(t.consumers, c)
 	t.consumerBySSRC[c.ssrc] = c
 	l.table.consumers[c.id] = c
-	return c
 }
 
 // nextStream picks a mid and an SSRC that this transport never sent with, and notes it
