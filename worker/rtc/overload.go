@@ -18,6 +18,8 @@ import (
 const (
 	freshFor = 40 * time.Millisecond
 	staleFor = 120 * time.Millisecond
+	// behindFor is the age that packets reach only if the loop does not keep up.
+	behindFor = 10 * time.Millisecond
 	// believedAge is the largest age that a packet may have: the clock was set if it
 	// seems older.
 	believedAge = 10 * time.Second
@@ -38,7 +40,11 @@ func tooLate(age time.Duration, draw func() float64) bool {
 // leaveOut says whether a packet that arrived at that instant is not forwarded, and
 // counts it.
 func (l *Loop) leaveOut(p *producer, at instant) bool {
-	if !tooLate(time.Duration(l.now-at), rand.Float64) {
+	age := time.Duration(l.now - at)
+	if age > behindFor {
+		l.pace.behind()
+	}
+	if !tooLate(age, rand.Float64) {
 		return false
 	}
 	p.late++

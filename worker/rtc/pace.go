@@ -44,6 +44,10 @@ func (p *pacer) turn(length, waited time.Duration) {
 	p.window, p.waited = 0, 0
 }
 
+// behind says that packets have grown old before they were read: the load has risen
+// faster than the samples show.
+func (p *pacer) behind() { p.busy = max(p.busy, paceFull) }
+
 // wait is the time that a packet may wait now.
 func (p *pacer) wait() time.Duration { return waitFor(p.busy, p.maxWait) }
 
