@@ -165,7 +165,7 @@ func TestTakeoverOfWhatCannotBeRead(t *testing.T) {
 	}
 }
 
-func adopt(t *testing.T, s *slot, files ...*os.File) (*handoff.Conn, handoff.Message, []*os.File) {
+func adopt(t *testing.T, s *slot) (*handoff.Conn, handoff.Message, []*os.File) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), testLimit)
 	defer cancel()
@@ -174,11 +174,7 @@ func adopt(t *testing.T, s *slot, files ...*os.File) (*handoff.Conn, handoff.Mes
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	m := handoff.Message{Adopt: &handoff.Adopt{Protocol: handoff.Protocol}}
-	for range files {
-		m.Adopt.Files = append(m.Adopt.Files, handoff.FileLog)
-	}
-	if err := conn.Send(m, files...); err != nil {
+	if err := conn.Send(handoff.Message{Adopt: &handoff.Adopt{Protocol: handoff.Protocol}}); err != nil {
 		t.Fatal(err)
 	}
 	answer, got, err := conn.Receive(ctx)

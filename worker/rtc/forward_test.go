@@ -95,11 +95,22 @@ func newBench(tb testing.TB) *bench {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { _ = poller.Close() })
+	b := newBenchOn(tb, ledger.Private(), poller, Config{}.withDefaults())
+	if _, err := b.createRouter("r", nil, ledger.Digest{}); err != nil {
+		tb.Fatal(err)
+	}
+	b.router = b.table.routers["r"]
+	return b
+}
+
+// newBenchOn is a bench that goes on with what the ledger holds.
+func newBenchOn(tb testing.TB, state *ledger.Ledger, poller *netio.Poller, cfg Config) *bench {
+	tb.Helper()
 	sink := &sinkUDP{}
 	l := &Loop{
-		cfg: Config{}.withDefaults(), log: discardLog(),
+		cfg: cfg, log: discardLog(),
 		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
-		table: newObjectTable(), poller: poller, cname: "bench", ledger: ledger.Private(),
+		table: newObjectTable(), poller: poller, cname: "bench", ledger: state,
 	}
 	l.out.ring = newSendRing(l.cfg.SendRingBytes)
 	l.base = clockBase(time.Now())
@@ -107,9 +118,7 @@ func newBench(tb testing.TB) *bench {
 	port := &udpPort{sock: sink}
 	l.udp = []*udpPort{port}
 	l.cfg.Announced = []netip.AddrPort{sink.LocalAddr()}
-	if _, err := l.createRouter("r", nil, ledger.Digest{}); err != nil {
-		tb.Fatal(err)
-	}
+	l.resume()
 	return &bench{Loop: l, tb: tb, sink: sink, port: port, router: l.table.routers["r"]}
 }
 
