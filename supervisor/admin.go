@@ -77,11 +77,16 @@ func (s *adminService) ListWorkers(context.Context, *adminv1.ListWorkersRequest)
 	for i, w := range s.backend.workers.Workers() {
 		out := &adminv1.Worker{
 			Slot: uint32(w.Slot), Pid: uint32(w.PID), Generation: uint64(w.Generation), State: string(w.State), //nolint:gosec // counts
+			Epoch: uint64(w.Epoch), Takeovers: uint32(w.Takeovers), //nolint:gosec // a count
 			CpuShare: w.Usage.GetCpuShare(), ResidentBytes: w.Usage.GetResidentBytes(),
 			Channels: uint32(loads[i].Channels), Transports: w.Usage.GetTransports(), //nolint:gosec // a count
 			Producers: w.Usage.GetProducers(), Consumers: w.Usage.GetConsumers(), Restarts: uint32(w.Restarts), //nolint:gosec // a count
 			PacketsReceived: w.Usage.GetPacketsReceived(), PacketsSent: w.Usage.GetPacketsSent(), PacketsDropped: w.Usage.GetPacketsDropped(),
 			UptimeMs: uint64(time.Since(w.Since).Milliseconds()), //nolint:gosec // positive
+		}
+		if w.Takeovers > 0 {
+			took := float64(w.LastTakeover) / float64(time.Millisecond)
+			out.LastTakeoverMs = &took
 		}
 		if w.CPU >= 0 {
 			cpu := uint32(w.CPU) //nolint:gosec // not negative

@@ -30,7 +30,7 @@ const (
 
 // workers is what the backend needs of the process pool.
 type workers interface {
-	Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Generation, bool)
+	Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool)
 	Workers() []process.WorkerInfo
 }
 
@@ -115,13 +115,13 @@ type call struct {
 func (c *call) userLocked() *user { return c.registry.sessions[c.session] }
 
 // client returns the control client of the worker that holds the router, as long
-// as it is the same process.
+// as its state is the same.
 func (b *backend) client(r *router) (workerv1.WorkerServiceClient, error) {
 	if r == nil {
 		return nil, errs.ErrUnavailable
 	}
-	client, generation, ok := b.workers.Client(r.slot)
-	if !ok || generation != r.generation {
+	client, epoch, ok := b.workers.Client(r.slot)
+	if !ok || epoch != r.epoch {
 		return nil, fmt.Errorf("worker %d: %w", r.slot, errs.ErrUnavailable)
 	}
 	return client, nil

@@ -18,6 +18,10 @@ func (b *backend) followWorkers(ctx context.Context, events <-chan process.Event
 		switch e.Kind {
 		case process.EventReady:
 			b.setFault(fault{e.Slot, crashed}, "")
+		case process.EventTakeover:
+			b.setFault(fault{e.Slot, crashed}, fmt.Sprintf("worker %d: %s; another process went on", e.Slot, e.Cause))
+			b.setFault(fault{e.Slot, crashed}, "")
+			b.reconcileLater(ctx, e)
 		case process.EventDown, process.EventFailed:
 			b.workerDown(e)
 		case process.EventMissed:
@@ -37,7 +41,7 @@ func (b *backend) workerDown(e process.Event) {
 	b.registry.mu.Lock()
 	defer b.registry.mu.Unlock()
 	for _, ch := range b.registry.channels {
-		if ch.router == nil || ch.router.slot != e.Slot || ch.router.generation != e.Generation {
+		if ch.router == nil || ch.router.slot != e.Slot || ch.router.epoch != e.Epoch {
 			continue
 		}
 		ch.router = nil
@@ -90,7 +94,7 @@ const lostTransport = "closed by the worker"
 // reconcileLater runs reconcile beside the events that follow: a dump takes its time.
 func (b *backend) reconcileLater(ctx context.Context, e process.Event) {
 	b.background.Go(func() {
-		if err := b.reconcile(ctx, e.Slot, e.Generation); err != nil && ctx.Err() == nil {
+		if err := b.reconcile(ctx, e.Slot, e.Epoch); err != nil && ctx.Err() == nil {
 			b.log.Warn("events of a worker missed", slog.Any(obs.KeySlot, e.Slot), obs.Err(err))
 		}
 	})
@@ -98,14 +102,14 @@ func (b *backend) reconcileLater(ctx context.Context, e process.Event) {
 
 // reconcile finds the transports that a worker gave up while nobody listened, by the
 // worker's dump.
-func (b *backend) reconcile(ctx context.Context, slot ident.Slot, generation ident.Generation) error {
+func (b *backend) reconcile(ctx context.Context, slot ident.Slot, epoch ident.Epoch) error {
 	client, now, ok := b.workers.Client(slot)
-	if !ok || now != generation {
+	if !ok || now != epoch {
 		return nil // all of it is gone, which is an event of its own
 	}
 	// What is known now is on the worker now, or was given up: a dump that follows
 	// tells which. What comes meanwhile is left alone.
-	known := b.registry.transportsOn(slot, generation)
+	known := b.registry.transportsOn(slot, epoch)
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	dump, err := client.Dump(ctx, &workerv1.DumpRequest{})
@@ -129,12 +133,12 @@ func (b *backend) reconcile(ctx context.Context, slot ident.Slot, generation ide
 }
 
 // transportsOn are the transports on one worker process, with their users.
-func (r *registry) transportsOn(slot ident.Slot, generation ident.Generation) map[*transport]*user {
+func (r *registry) transportsOn(slot ident.Slot, epoch ident.Epoch) map[*transport]*user {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := map[*transport]*user{}
 	for _, ch := range r.channels {
-		if ch.router == nil || ch.router.slot != slot || ch.router.generation != generation {
+		if ch.router == nil || ch.router.slot != slot || ch.router.epoch != epoch {
 			continue
 		}
 		for _, u := range ch.users {

@@ -327,18 +327,18 @@ func newFakePool(t *testing.T, workers ...*fakeWorker) *fakePool {
 	p := &fakePool{}
 	for slot, w := range workers {
 		p.clients = append(p.clients, w.serve(t))
-		p.infos = append(p.infos, process.WorkerInfo{Slot: ident.Slot(slot), Generation: 1, State: process.StateReady, PID: 100 + slot, CPU: slot})
+		p.infos = append(p.infos, process.WorkerInfo{Slot: ident.Slot(slot), Generation: 1, Epoch: 1, State: process.StateReady, PID: 100 + slot, CPU: slot})
 	}
 	return p
 }
 
-func (p *fakePool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Generation, bool) {
+func (p *fakePool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if int(slot) >= len(p.clients) || p.infos[slot].State != process.StateReady {
 		return nil, 0, false
 	}
-	return p.clients[slot], p.infos[slot].Generation, true
+	return p.clients[slot], p.infos[slot].Epoch, true
 }
 
 func (p *fakePool) Workers() []process.WorkerInfo {

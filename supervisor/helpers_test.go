@@ -394,9 +394,9 @@ func (l *lab) holds(slot int, want [4]int) {
 // crash ends a worker's process, with all that it held.
 func (l *lab) crash(slot ident.Slot) {
 	l.t.Helper()
-	generation := ident.Generation(0)
+	generation, epoch := ident.Generation(0), ident.Epoch(0)
 	l.pool.change(slot, func(w *process.WorkerInfo) {
-		generation, w.State = w.Generation, process.StateExited
+		generation, epoch, w.State = w.Generation, w.Epoch, process.StateExited
 	})
 	w := l.workers[slot]
 	w.mu.Lock()
@@ -405,18 +405,19 @@ func (l *lab) crash(slot ident.Slot) {
 	clear(w.producers)
 	clear(w.consumers)
 	w.mu.Unlock()
-	l.events(process.Event{Kind: process.EventDown, Slot: slot, Generation: generation, Cause: "signal: killed"})
+	l.events(process.Event{Kind: process.EventDown, Slot: slot, Generation: generation, Epoch: epoch, Cause: "signal: killed"})
 }
 
 // recover starts the slot's next process.
 func (l *lab) recover(slot ident.Slot) {
 	l.t.Helper()
-	generation := ident.Generation(0)
+	generation, epoch := ident.Generation(0), ident.Epoch(0)
 	l.pool.change(slot, func(w *process.WorkerInfo) {
 		w.Generation++
-		generation, w.State = w.Generation, process.StateReady
+		w.Epoch++
+		generation, epoch, w.State = w.Generation, w.Epoch, process.StateReady
 	})
-	l.events(process.Event{Kind: process.EventReady, Slot: slot, Generation: generation})
+	l.events(process.Event{Kind: process.EventReady, Slot: slot, Generation: generation, Epoch: epoch})
 }
 
 // events gives the backend news of the pool.

@@ -47,11 +47,11 @@ type channel struct {
 	placing chan struct{}
 }
 
-// router is the media side of a channel on one worker process.
+// router is the media side of a channel on a worker, whatever process serves that.
 type router struct {
 	id           ident.RouterID
 	slot         ident.Slot
-	generation   ident.Generation
+	epoch        ident.Epoch
 	capabilities json.RawMessage
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -76,7 +77,7 @@ func (b *backend) loadsLocked() []placement.Load {
 	loads := make([]placement.Load, len(infos))
 	for i, w := range infos {
 		loads[i] = placement.Load{
-			Slot: w.Slot, Serving: w.State == process.StateReady, Channels: channels[w.Slot],
+			Slot: w.Slot, Serving: serves(w), Channels: channels[w.Slot],
 			CPUShare: w.Usage.GetCpuShare(), Consumers: w.Usage.GetConsumers(),
 		}
 	}
@@ -105,11 +106,11 @@ func (b *backend) place(ctx context.Context, loads []placement.Load) (*router, e
 }
 
 func (b *backend) createRouter(ctx context.Context, slot ident.Slot) (*router, error) {
-	client, generation, ok := b.workers.Client(slot)
+	client, epoch, ok := b.workers.Client(slot)
 	if !ok {
 		return nil, fmt.Errorf("worker %d: %w", slot, errs.ErrUnavailable)
 	}
-	r := &router{id: ident.RouterID(ident.New()), slot: slot, generation: generation}
+	r := &router{id: ident.RouterID(ident.New()), slot: slot, epoch: epoch}
 	short, cancel := context.WithTimeout(ctx, placeTimeout)
 	defer cancel()
 	resp, err := client.CreateRouter(short, &workerv1.CreateRouterRequest{RouterId: string(r.id)})
@@ -145,12 +146,12 @@ func fromJSON(b []byte, m proto.Message) error {
 
 // serving says whether at least one worker serves.
 func (b *backend) serving() bool {
-	for _, w := range b.workers.Workers() {
-		if w.State == process.StateReady {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(b.workers.Workers(), serves)
+}
+
+// serves says whether calls of a worker are answered, be it a moment later.
+func serves(w process.WorkerInfo) bool {
+	return w.State == process.StateReady || w.State == process.StateTakeover
 }
 
 // awaitServing waits until a worker serves, bounded.

@@ -135,7 +135,7 @@ func TestWorkerClosesATransport(t *testing.T) {
 	router := string(r.channels["c"].router.id)
 	r.mu.Unlock()
 	closed := func(router string) process.Event {
-		return process.Event{Kind: process.EventWorker, Generation: 1, Worker: &workerv1.WatchEventsResponse{
+		return process.Event{Kind: process.EventWorker, Generation: 1, Epoch: 1, Worker: &workerv1.WatchEventsResponse{
 			Event: &workerv1.WatchEventsResponse_TransportClosed{TransportClosed: &workerv1.TransportClosedEvent{
 				RouterId: router, TransportId: send, Reason: "ice consent expired",
 			}},
@@ -167,7 +167,7 @@ func TestMissedEvents(t *testing.T) {
 	w.mu.Lock()
 	w.dropTransport(send)
 	w.mu.Unlock()
-	l.events(process.Event{Kind: process.EventMissed, Generation: 7}, process.Event{Kind: process.EventMissed, Generation: 1})
+	l.events(process.Event{Kind: process.EventMissed, Epoch: 7}, process.Event{Kind: process.EventMissed, Epoch: 1})
 	got := a.next()
 	if got.Type != "transport-closed" || got.TransportID != send || got.Reason != lostTransport {
 		t.Fatalf("told %s", got.raw)
@@ -233,7 +233,7 @@ func TestWorkerDown(t *testing.T) {
 		t.Fatalf("the main server is told %q", told)
 	}
 	// News of a former process change nothing.
-	l.events(process.Event{Kind: process.EventDown, Slot: l.slotOf("c"), Generation: 0, Cause: "late"})
+	l.events(process.Event{Kind: process.EventDown, Slot: l.slotOf("c"), Epoch: 0, Cause: "late"})
 	wantTypes(t, "ann", a.drain())
 }
 

@@ -106,20 +106,20 @@ func (c *child) awaitHello(ctx context.Context, limit time.Duration) error {
 }
 
 // assign gives the worker its slot and waits until it serves.
-func (c *child) assign(ctx context.Context, a handoff.Assign, files []*os.File) error {
+func (c *child) assign(ctx context.Context, a handoff.Assign, files []*os.File) (handoff.Ready, error) {
 	if err := c.conn.Send(handoff.Message{Assign: &a}, files...); err != nil {
-		return err
+		return handoff.Ready{}, err
 	}
 	m, _, err := c.conn.Receive(ctx)
 	switch {
 	case err != nil:
-		return fmt.Errorf("await worker's readiness: %w", err)
+		return handoff.Ready{}, fmt.Errorf("await worker's readiness: %w", err)
 	case m.Failed != nil:
-		return fmt.Errorf("worker cannot serve: %s: %w", m.Failed.Reason, errs.ErrUnavailable)
+		return handoff.Ready{}, fmt.Errorf("worker cannot serve: %s: %w", m.Failed.Reason, errs.ErrUnavailable)
 	case m.Ready == nil:
-		return fmt.Errorf("worker's readiness expected: %w", errs.ErrInvalid)
+		return handoff.Ready{}, fmt.Errorf("worker's readiness expected: %w", errs.ErrInvalid)
 	}
-	return nil
+	return *m.Ready, nil
 }
 
 // fail ends a process that did not start for the reason err, and tells all that
@@ -163,6 +163,12 @@ func (c *child) end(grace time.Duration, hurry <-chan struct{}) {
 	case <-hurry:
 	}
 	c.kill()
+}
+
+// killed says whether the process was ended by SIGKILL; it must have ended.
+func (c *child) killed() bool {
+	status, ok := c.state.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // cause tells why the process ended; it must have.

@@ -40,14 +40,67 @@ func kill(t *testing.T, pid int, signal syscall.Signal) {
 
 func gone(pid int) bool { return syscall.Kill(pid, 0) != nil }
 
-func TestPanicIsACrashLikeAnyOther(t *testing.T) {
+// TestStateThatCrashesIsGivenUp: a worker that panics whenever it goes on with the state
+// of the one before it begins with nothing at last, and with pauses.
+func TestStateThatCrashesIsGivenUp(t *testing.T) {
 	p, _ := startPool(t, modePanic, testConfig(t))
 	for want := range 2 {
-		if e := next(t, p, EventDown); int(e.Generation) != want+1 || e.Cause != "exit status 2" {
+		e := next(t, p, EventDown)
+		if int(e.Epoch) != want+1 || int(e.Generation) != (want+1)*(1+maxSoon) || e.Cause != "exit status 2" {
 			t.Fatalf("down %+v", e)
 		}
 	}
 	eventually(t, "a pause between the restarts", func() bool { return p.Workers()[0].State == StateBackoff })
+}
+
+// TestStateThatNobodyCanUseIsGivenUp: the successors start, but none comes to serve.
+func TestStateThatNobodyCanUseIsGivenUp(t *testing.T) {
+	for mode, attempts := range map[string]int{modeNoTakeover: maxAttempts, modeRefusesState: 1} {
+		t.Run(mode, func(t *testing.T) {
+			p, _ := startPool(t, mode, testConfig(t))
+			next(t, p, EventReady)
+			kill(t, p.Workers()[0].PID, syscall.SIGKILL)
+			if e := next(t, p, EventDown); e.Epoch != 1 || int(e.Generation) != 1+attempts {
+				t.Fatalf("down %+v", e)
+			}
+			if e := next(t, p, EventReady); e.Epoch != 2 {
+				t.Fatalf("ready %+v", e)
+			}
+		})
+	}
+}
+
+// TestManyKills: whatever is killed, the state lives on, and nothing is left behind.
+func TestManyKills(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Spare = true
+	p, stop := startPool(t, modeGood, cfg)
+	next(t, p, EventReady)
+	for range 5 { // more would be delayed
+		kill(t, p.Workers()[0].PID, syscall.SIGKILL)
+		if e := next(t, p, EventTakeover); e.Epoch != 1 {
+			t.Fatalf("takeover %+v", e)
+		}
+	}
+	stop()
+	if left := ledgers(t); left != 0 {
+		t.Fatalf("%d ledgers are still open", left)
+	}
+}
+
+// ledgers counts the ledgers that this process holds.
+func ledgers(t *testing.T) (n int) {
+	t.Helper()
+	fds, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		if name, err := os.Readlink(fd); err == nil && strings.Contains(name, "dspeak-ledger") {
+			n++
+		}
+	}
+	return n
 }
 
 func TestSettingsThatCannotWorkAreFinal(t *testing.T) {
@@ -99,20 +152,17 @@ func TestHungWorkerIsReplaced(t *testing.T) {
 	next(t, p, EventReady)
 	pid := p.Workers()[0].PID
 	kill(t, pid, syscall.SIGSTOP)
-	if e := next(t, p, EventDown); !strings.Contains(e.Cause, "hung") {
-		t.Fatalf("cause %q", e.Cause)
+	if e := next(t, p, EventTakeover); !strings.Contains(e.Cause, "hung") || e.Generation != 2 {
+		t.Fatalf("takeover %+v", e)
 	}
 	if !gone(pid) {
 		t.Fatal("the hung process still exists")
-	}
-	if e := next(t, p, EventReady); e.Generation != 2 {
-		t.Fatalf("ready %+v", e)
 	}
 }
 
 func TestStoppedLoopCountsAsHung(t *testing.T) {
 	p, _ := startPool(t, modeStopped, testConfig(t))
-	if e := next(t, p, EventDown); !strings.Contains(e.Cause, errNotServing.Error()) {
+	if e := next(t, p, EventTakeover); !strings.Contains(e.Cause, errNotServing.Error()) {
 		t.Fatalf("cause %q", e.Cause)
 	}
 }
@@ -205,8 +255,7 @@ func TestSpareTakesTheSlotPinned(t *testing.T) {
 	}()
 	<-offering
 	kill(t, first, syscall.SIGKILL)
-	next(t, p, EventDown)
-	next(t, p, EventReady)
+	next(t, p, EventTakeover)
 	second := p.Workers()[0].PID
 	if cpu := p.startedFor(second); cpu != -1 {
 		t.Errorf("the second was started for CPU %d, and is no spare", cpu)
@@ -236,15 +285,15 @@ func TestMediaSocketsOutliveTheWorker(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Sockets = []Sockets{{Names: []string{handoff.FileUDP4}, Files: []*os.File{file}}}
 	p, _ := startPool(t, modeEcho, cfg)
-	for range 2 {
-		next(t, p, EventReady)
+	for _, kind := range []EventKind{EventReady, EventTakeover} {
+		next(t, p, kind)
 		pid := p.Workers()[0].PID
 		if got := ask(t, client); got != strconv.Itoa(pid) {
 			t.Fatalf("%s answers, want %d", got, pid)
 		}
 		kill(t, pid, syscall.SIGKILL)
 		// What comes while nobody serves waits in the socket.
-		next(t, p, EventDown)
+		eventually(t, "the end of the process", func() bool { return gone(pid) })
 	}
 	if got := ask(t, client); got == "" {
 		t.Fatal("nobody answers what was sent between two workers")

@@ -3,16 +3,14 @@ package process
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 
-	"github.com/dspeak/sfu/internal/errs/status"
+	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
@@ -21,8 +19,9 @@ import (
 // keeper owns the worker of one slot for life. Its goroutine alone writes the
 // state:
 //
-//	starting -> ready -> exited -> starting    the spare, or a fresh process, at once
-//	   |          |        '-----> backoff     failures came too often
+//	starting -> ready -> takeover -> ready     the spare, or a fresh process, at once
+//	   |          |        |-----> backoff     failures came too often
+//	   |          |        '-----> exited      the state is lost: no ledger, or it cannot be gone on with
 //	   |          |-> hung -> exited           killed first
 //	   |          '-> draining -> exited       the pool stops
 //	   |-> starting                            it did not start: once more
@@ -34,6 +33,8 @@ type keeper struct {
 	cpu    int // -1: not pinned
 	log    *slog.Logger
 	policy restartPolicy
+	conn   *grpc.ClientConn // of the slot, whatever process serves it
+	state  slotState
 
 	mu     sync.Mutex
 	info   WorkerInfo                   // guarded by mu
@@ -58,18 +59,21 @@ func (k *keeper) snapshot() WorkerInfo {
 	return k.info
 }
 
-func (k *keeper) current() (workerv1.WorkerServiceClient, ident.Generation, bool) {
+func (k *keeper) current() (workerv1.WorkerServiceClient, ident.Epoch, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.client, k.info.Generation, k.client != nil
+	return k.client, k.info.Epoch, k.client != nil
 }
 
 func (k *keeper) setState(s State) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.info.State, k.info.Since = s, time.Now()
+	if s != StateReady && s != StateTakeover && s != StateHung {
+		k.client = nil
+	}
 	if s != StateReady {
-		k.client, k.info.Usage = nil, nil
+		k.info.Usage = nil
 	}
 	if s != StateReady && s != StateDraining && s != StateHung {
 		k.info.PID = 0
@@ -78,15 +82,21 @@ func (k *keeper) setState(s State) {
 
 // run serves the slot until ctx ends or the slot is given up.
 func (k *keeper) run(ctx context.Context) {
+	conn, err := dial(k.pool.SocketPath(k.slot))
+	if err != nil { // a malformed path, which NewPool refuses
+		k.giveUp(ctx, err.Error())
+		return
+	}
+	k.conn = conn
+	defer func() { _ = conn.Close() }()
+	defer k.state.drop()
 	for ctx.Err() == nil {
 		cause, final := k.serveOnce(ctx)
 		if ctx.Err() != nil {
 			break
 		}
 		if final {
-			k.log.Error("worker slot given up", slog.String(obs.KeyReason, cause))
-			k.setState(StateFailed)
-			k.pool.emit(ctx, Event{Kind: EventFailed, Slot: k.slot, Generation: k.generation(), Cause: cause})
+			k.giveUp(ctx, cause)
 			return
 		}
 		if d := k.policy.failed(time.Now()); d > 0 {
@@ -101,35 +111,29 @@ func (k *keeper) run(ctx context.Context) {
 	k.setState(StateExited)
 }
 
-func (k *keeper) generation() ident.Generation { return k.snapshot().Generation }
+func (k *keeper) giveUp(ctx context.Context, cause string) {
+	k.log.Error("worker slot given up", slog.String(obs.KeyReason, cause))
+	k.setState(StateFailed)
+	k.pool.emit(ctx, Event{Kind: EventFailed, Slot: k.slot, Generation: k.snapshot().Generation, Epoch: k.snapshot().Epoch, Cause: cause})
+}
 
 // serveOnce runs one process to its end and tells why it ended, and whether the
 // slot cannot be served at all.
 func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
-	k.setState(StateStarting)
-	k.mu.Lock()
-	k.info.Generation++
-	generation := k.info.Generation
-	k.mu.Unlock()
-	c, err := k.obtain(ctx, generation > 1)
+	generation, epoch := k.begin()
 	log := k.log.With(slog.Any(obs.KeyGeneration, generation))
+	c, err := k.obtain(ctx, generation > 1)
+	var resumed *handoff.Resumed
 	if err == nil {
 		log = log.With(slog.Int(obs.KeyPID, c.pid()))
 		c.attach(log)
-		err = k.bringUp(ctx, c, generation)
+		resumed, err = k.bringUp(ctx, c, generation, epoch)
 	}
 	if err != nil {
-		final = errors.Is(err, errBadSettings)
-		if ctx.Err() == nil {
-			log.Error("worker does not start", obs.Err(err))
-		}
-		if !final {
-			k.pool.emit(ctx, Event{Kind: EventDown, Slot: k.slot, Generation: generation, Cause: err.Error()})
-		}
-		return err.Error(), final
+		return k.notStarted(ctx, log, err)
 	}
-	log.Info("worker ready", slog.Int("cpu", k.cpu))
-	cause = k.watch(ctx, c, generation)
+	k.ready(log, resumed)
+	cause = k.watch(ctx, c, Event{Slot: k.slot, Generation: generation, Epoch: epoch}, resumed)
 	if ctx.Err() != nil {
 		k.setState(StateDraining)
 		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
@@ -137,13 +141,82 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		return "stopped", false
 	}
 	c.kill()
+	killed := cause == "" && c.killed()
 	if cause == "" {
 		cause = c.cause()
 	}
-	k.setState(StateExited)
+	k.state.died(time.Now(), cause, killed)
 	log.Error("worker crashed", slog.String(obs.KeyReason, cause), slog.String("output", c.output.tailText()))
-	k.pool.emit(ctx, Event{Kind: EventDown, Slot: k.slot, Generation: generation, Cause: cause})
+	if !k.state.held() {
+		k.lose(ctx, cause)
+	}
 	return cause, false // whatever its exit code, its settings were good enough to serve
+}
+
+// begin starts a generation: with the state that is held, or with nothing.
+func (k *keeper) begin() (ident.Generation, ident.Epoch) {
+	takeover := k.state.held()
+	if takeover {
+		k.setState(StateTakeover)
+	} else {
+		k.setState(StateStarting)
+		if err := k.state.make(); err != nil {
+			k.log.Warn("a crash of the worker will lose its users", obs.Err(err))
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.info.Generation++
+	if !takeover {
+		k.info.Epoch++
+	}
+	return k.info.Generation, k.info.Epoch
+}
+
+// notStarted books a process that did not come to serve.
+func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error) (cause string, final bool) {
+	if ctx.Err() == nil {
+		log.Error("worker does not start", obs.Err(err))
+	}
+	bad := errors.Is(err, errBadSettings)
+	if k.state.resuming {
+		// It may be the state that it cannot use, and another attempt may succeed.
+		if !k.state.failed(bad) {
+			return err.Error(), false
+		}
+		k.lose(ctx, err.Error())
+		return err.Error(), false
+	}
+	k.state.drop()
+	if !bad {
+		k.lose(ctx, err.Error())
+	}
+	return err.Error(), bad
+}
+
+// lose tells that the state of the epoch is gone.
+func (k *keeper) lose(ctx context.Context, cause string) {
+	info := k.snapshot()
+	k.state.drop()
+	k.setState(StateExited)
+	k.pool.emit(ctx, Event{Kind: EventDown, Slot: k.slot, Generation: info.Generation, Epoch: info.Epoch, Cause: cause})
+}
+
+// ready books a process that serves.
+func (k *keeper) ready(log *slog.Logger, resumed *handoff.Resumed) {
+	k.conn.ResetConnectBackoff()
+	if resumed == nil {
+		k.state.serves(time.Now())
+		log.Info("worker ready", slog.Int("cpu", k.cpu))
+		return
+	}
+	took := k.state.serves(time.Now())
+	k.mu.Lock()
+	k.info.Takeovers++
+	k.info.LastTakeover = took
+	k.mu.Unlock()
+	log.Info("worker took over", slog.Int("cpu", k.cpu), slog.Duration("after", took), slog.Int("routers", resumed.Routers),
+		slog.Int("transports", resumed.Transports), slog.Int("consumers", resumed.Consumers), slog.Int("dropped", resumed.Dropped))
 }
 
 // obtain returns the spare, pinned now, or a process that was started pinned.
@@ -164,50 +237,63 @@ func (k *keeper) obtain(ctx context.Context, spare bool) (*child, error) {
 	return c, nil
 }
 
-// bringUp gives the process its slot and waits until it serves.
-func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generation) error {
+// bringUp gives the process its slot and waits until it serves. It returns what it went
+// on with, nil if it began with nothing.
+func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generation, epoch ident.Epoch) (*handoff.Resumed, error) {
 	k.mu.Lock()
 	k.info.PID = c.pid()
 	k.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, k.pool.startTimeout)
 	defer cancel()
-	err := c.assign(ctx, k.pool.assignment(k.slot, generation), k.pool.cfg.Sockets[k.slot].Files)
-	if err != nil {
-		return c.fail(err)
+	a, files := k.pool.assignment(k.slot, generation, epoch), k.pool.cfg.Sockets[k.slot].Files
+	if k.state.ledger != nil {
+		a.Takeover = k.state.resuming
+		a.Files, files = append(slices.Clone(a.Files), handoff.FileLedger), append(slices.Clone(files), k.state.ledger)
 	}
-	return nil
+	ready, err := c.assign(ctx, a, files)
+	if err != nil {
+		return nil, c.fail(err)
+	}
+	if a.Takeover && ready.Resumed == nil {
+		ready.Resumed = &handoff.Resumed{} // it says nothing of it
+	}
+	return ready.Resumed, nil
 }
 
 // watch follows a ready worker until its process ends (then it returns ""), it
 // hangs (then it returns why), or ctx ends.
-func (k *keeper) watch(ctx context.Context, c *child, generation ident.Generation) string {
-	conn, err := dial(k.pool.SocketPath(k.slot))
-	if err != nil {
-		return err.Error()
-	}
-	defer func() { _ = conn.Close() }()
-	client := workerv1.NewWorkerServiceClient(conn)
+func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.Resumed) string {
+	client := workerv1.NewWorkerServiceClient(k.conn)
 	ctx, cancel := context.WithCancel(ctx)
 	m := monitor{
-		keeper: k, client: client, conn: conn, generation: generation,
+		keeper: k, client: client, conn: k.conn, from: e,
 		watching: make(chan struct{}), announced: make(chan struct{}),
 	}
 	var parts sync.WaitGroup
-	hung := make(chan string, 1)
+	hung := make(chan string, 2)
 	parts.Go(func() { m.followEvents(ctx) })
 	parts.Go(func() { m.pollUsage(ctx) })
-	parts.Go(func() {
-		if cause := m.checkHealth(ctx); cause != "" {
-			hung <- cause
-		}
-	})
+	ledger, pid := k.state.ledger, c.pid()
+	for _, check := range []func() string{
+		func() string { return m.checkPulse(ctx, ledger, pid) }, func() string { return m.checkHealth(ctx) },
+	} {
+		parts.Go(func() {
+			if cause := check(); cause != "" {
+				hung <- cause
+			}
+		})
+	}
 	cause, watching := "", m.watching
 	for over := false; !over; {
 		select {
 		case <-watching: // nobody uses the worker before its events are followed
 			watching = nil
 			k.setReady(client)
-			k.pool.emit(ctx, Event{Kind: EventReady, Slot: k.slot, Generation: generation})
+			e.Kind = EventReady
+			if resumed != nil {
+				e.Kind, e.Resumed, e.Cause = EventTakeover, *resumed, k.state.cause
+			}
+			k.pool.emit(ctx, e)
 			close(m.announced)
 			continue
 		case <-c.exited:
@@ -227,22 +313,4 @@ func (k *keeper) setReady(client workerv1.WorkerServiceClient) {
 	defer k.mu.Unlock()
 	k.client = client
 	k.info.State, k.info.Since = StateReady, time.Now()
-}
-
-// dial opens a control connection, lazily. One that breaks while the worker lives
-// is opened again sooner than the health check gives up.
-func dial(path string) (*grpc.ClientConn, error) {
-	conn, err := grpc.NewClient("unix:"+path,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithUnaryInterceptor(status.UnaryClient),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 200 * time.Millisecond},
-			MinConnectTimeout: time.Second,
-		}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(64<<20)),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("dial %s: %w", path, err)
-	}
-	return conn, nil
 }

@@ -39,6 +39,8 @@ const (
 	modeStopped       = "loop stopped"   // answers, but is not well
 	modeEcho          = "echo"           // answers on its media socket
 	modeEventsAndGaps = "events"         // tells one event in each stream
+	modeNoTakeover    = "no takeover"    // ends when it is to go on with state
+	modeRefusesState  = "refuses state"  // says that it cannot go on with any
 )
 
 func TestMain(m *testing.M) {
@@ -85,13 +87,21 @@ func beWorker(mode string) int {
 		return handoff.ExitBadSettings
 	case modeEcho:
 		go echo(files[0])
+	case modeNoTakeover:
+		if m.Assign.Takeover {
+			return handoff.ExitFailure
+		}
+	case modeRefusesState:
+		if m.Assign.Takeover {
+			return handoff.ExitBadSettings
+		}
 	}
-	return serveWorker(mode, conn, m.Assign.Socket)
+	return serveWorker(mode, conn, m.Assign)
 }
 
-func serveWorker(mode string, conn *handoff.Conn, socket string) int {
-	_ = os.Remove(socket)
-	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", socket)
+func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign) int {
+	_ = os.Remove(a.Socket)
+	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", a.Socket)
 	if err != nil {
 		return handoff.ExitFailure
 	}
@@ -103,7 +113,11 @@ func serveWorker(mode string, conn *handoff.Conn, socket string) int {
 	if mode == modeEventsAndGaps {
 		workerv1.RegisterWorkerServiceServer(server, eventSource{})
 	}
-	if conn.Send(handoff.Message{Ready: &handoff.Ready{}}) != nil {
+	ready := &handoff.Ready{}
+	if a.Takeover {
+		ready.Resumed = &handoff.Resumed{Consumers: 5}
+	}
+	if conn.Send(handoff.Message{Ready: ready}) != nil {
 		return handoff.ExitFailure
 	}
 	if mode == modePanic {

@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
@@ -27,12 +26,12 @@ const (
 
 // monitor follows one ready worker.
 type monitor struct {
-	keeper     *keeper
-	client     workerv1.WorkerServiceClient
-	conn       *grpc.ClientConn
-	generation ident.Generation
-	watching   chan struct{} // closed by followEvents once the first stream is open, or has failed
-	announced  chan struct{} // closed by the keeper once it told that the worker is ready
+	keeper    *keeper
+	client    workerv1.WorkerServiceClient
+	conn      *grpc.ClientConn
+	from      Event         // what the events of the worker begin with
+	watching  chan struct{} // closed by followEvents once the first stream is open, or has failed
+	announced chan struct{} // closed by the keeper once it told that the worker is ready
 }
 
 // checkHealth returns why the worker counts as hung, "" when ctx ends first.
@@ -125,7 +124,7 @@ func (m *monitor) followEvents(ctx context.Context) {
 		m.keeper.log.Debug("worker event stream ended", slog.Any(obs.KeyError, err))
 		pause(ctx, rewatchPause)
 		opened = func() {
-			m.keeper.pool.emit(ctx, Event{Kind: EventMissed, Slot: m.keeper.slot, Generation: m.generation})
+			m.emit(ctx, EventMissed, nil)
 		}
 	}
 }
@@ -154,6 +153,12 @@ func (m *monitor) followOnce(ctx context.Context, opened func()) error {
 		if err != nil {
 			return fmt.Errorf("receive event: %w", err)
 		}
-		m.keeper.pool.emit(ctx, Event{Kind: EventWorker, Slot: m.keeper.slot, Generation: m.generation, Worker: event})
+		m.emit(ctx, EventWorker, event)
 	}
+}
+
+func (m *monitor) emit(ctx context.Context, kind EventKind, told *workerv1.WatchEventsResponse) {
+	e := m.from
+	e.Kind, e.Worker = kind, told
+	m.keeper.pool.emit(ctx, e)
 }

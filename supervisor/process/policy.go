@@ -8,8 +8,9 @@ import (
 
 const (
 	failureHalfLife = 30 * time.Second
-	// freeFailures may follow each other without a pause: the spare takes over.
-	freeFailures = 1.5
+	// freeFailures may follow each other without a pause: the spare takes over, and
+	// nobody hears it.
+	freeFailures = 5.5
 	backoffBase  = 200 * time.Millisecond
 	backoffMax   = 10 * time.Second
 	// backoffJitter spreads the pause by a quarter each way.
@@ -37,6 +38,6 @@ func (p *restartPolicy) failed(now time.Time) time.Duration {
 	if p.failures <= freeFailures {
 		return 0
 	}
-	pause := min(float64(backoffBase)*math.Exp2(p.failures-2), float64(backoffMax))
+	pause := min(float64(backoffBase)*math.Exp2(p.failures-freeFailures-0.5), float64(backoffMax))
 	return time.Duration(pause * (1 + backoffJitter*(2*p.random()-1)))
 }

@@ -71,9 +71,13 @@ type EventKind uint8
 
 // The kinds of events.
 const (
-	// EventReady: the slot serves; Pool.Client gives its client.
+	// EventReady: the slot serves, and begins with nothing; Pool.Client gives its client.
 	EventReady EventKind = iota + 1
-	// EventDown: the worker is gone, or did not start, for the reason Cause.
+	// EventTakeover: the worker was gone, for the reason Cause, and another process serves
+	// the slot with its state, but for what Resumed says was dropped.
+	EventTakeover
+	// EventDown: the worker is gone, or did not start, for the reason Cause. So is all
+	// state of the epoch.
 	EventDown
 	// EventFailed: the slot is given up, for the reason Cause.
 	EventFailed
@@ -89,7 +93,9 @@ type Event struct {
 	Kind       EventKind
 	Slot       ident.Slot
 	Generation ident.Generation
+	Epoch      ident.Epoch
 	Cause      string
+	Resumed    handoff.Resumed
 	Worker     *workerv1.WatchEventsResponse
 }
 
@@ -99,6 +105,8 @@ type State string
 // The states of a slot.
 const (
 	StateStarting State = "starting"
+	// StateTakeover: a process goes on with the state of the one that was lost. Calls wait.
+	StateTakeover State = "takeover"
 	StateReady    State = "ready"
 	StateDraining State = "draining"
 	StateHung     State = "hung"
@@ -111,12 +119,19 @@ const (
 type WorkerInfo struct {
 	Slot       ident.Slot
 	Generation ident.Generation
-	State      State
-	PID        int
+	// Epoch grows by one when the slot begins with nothing.
+	Epoch ident.Epoch
+	State State
+	PID   int
 	// CPU is the one that the worker is pinned to, -1: none.
 	CPU      int
 	Restarts int
-	Since    time.Time
+	// Takeovers counts the restarts that went on with the former process's state.
+	// LastTakeover is how long the last one took, from the notice of the death to the
+	// successor's readiness.
+	Takeovers    int
+	LastTakeover time.Duration
+	Since        time.Time
 	// Usage is the worker's last report; nil before the first.
 	Usage *workerv1.ResourceUsage
 }
@@ -201,8 +216,10 @@ func (p *Pool) Workers() []WorkerInfo {
 	return infos
 }
 
-// Client returns the control client of a slot while it serves.
-func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Generation, bool) {
+// Client returns the control client of a slot while it serves, and the epoch of its
+// state. During a takeover its calls wait, within their deadline, and those that the
+// former process did not answer are made again.
+func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool) {
 	if int(slot) >= len(p.keepers) {
 		return nil, 0, false
 	}
@@ -217,9 +234,9 @@ func socketPath(runDir string, slot ident.Slot) string {
 }
 
 // assignment is what a new process of the slot is told.
-func (p *Pool) assignment(slot ident.Slot, generation ident.Generation) handoff.Assign {
+func (p *Pool) assignment(slot ident.Slot, generation ident.Generation, epoch ident.Epoch) handoff.Assign {
 	return handoff.Assign{
-		Slot: slot, Generation: generation, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
+		Slot: slot, Generation: generation, Epoch: epoch, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
 		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), NoSegmentation: p.cfg.NoSegmentation,
 		Padding: p.cfg.Padding,
 		Files:   p.cfg.Sockets[slot].Names,

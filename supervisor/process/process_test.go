@@ -37,13 +37,13 @@ func TestKilledWorkerIsReplaced(t *testing.T) {
 			}
 			first := p.Workers()[0]
 			kill(t, first.PID, syscall.SIGKILL)
-			if e := next(t, p, EventDown); e.Generation != 1 || !strings.Contains(e.Cause, "killed") {
-				t.Fatalf("down %+v", e)
+			e := next(t, p, EventTakeover)
+			if e.Generation != 2 || e.Epoch != 1 || !strings.Contains(e.Cause, "killed") || e.Resumed.Consumers != 5 {
+				t.Fatalf("takeover %+v", e)
 			}
-			next(t, p, EventReady)
 			second := p.Workers()[0]
-			client, generation, ok := p.Client(0)
-			if client == nil || !ok || generation != 2 || second.PID == first.PID || second.State != StateReady {
+			client, epoch, ok := p.Client(0)
+			if client == nil || !ok || epoch != 1 || second.PID == first.PID || second.State != StateReady || second.Takeovers != 1 {
 				t.Fatalf("after the crash: %+v, client %v", second, ok)
 			}
 		})
@@ -72,17 +72,19 @@ func TestRestartPolicy(t *testing.T) {
 	for range 12 {
 		got = append(got, p.failed(now))
 	}
-	if got[0] != 0 || got[1] != backoffBase || got[2] != 2*backoffBase || got[11] != backoffMax {
+	if got[0] != 0 || got[4] != 0 || got[5] != backoffBase || got[6] != 2*backoffBase || got[11] != backoffMax {
 		t.Fatalf("pauses %v", got)
 	}
-	if was := p.failures; p.failed(now.Add(failureHalfLife)) != 32*backoffBase || p.failures != was/2+1 {
+	if was := p.failures; p.failed(now.Add(failureHalfLife)) != 2*backoffBase || p.failures != was/2+1 {
 		t.Fatalf("a half-life later %v failures became %v", was, p.failures)
 	}
 	if d := p.failed(now.Add(10 * failureHalfLife)); d != 0 {
 		t.Fatalf("after a long quiet the pause is %s", d)
 	}
 	p = restartPolicy{random: func() float64 { return 1 }}
-	p.failed(now)
+	for range 5 {
+		p.failed(now)
+	}
 	if d := p.failed(now); d != backoffBase*5/4 {
 		t.Fatalf("jitter gives %s", d)
 	}

@@ -130,10 +130,6 @@ type Worker struct {
 	// Silence of the last takeover, from the death of the process to its successor's
 	// readiness; absent before the first.
 	LastTakeoverMs *float64 `protobuf:"fixed64,19,opt,name=last_takeover_ms,json=lastTakeoverMs,proto3,oneof" json:"last_takeover_ms,omitempty"`
-	// The program's version.
-	Version string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
-	// It gets no new channels.
-	Draining bool `protobuf:"varint,21,opt,name=draining,proto3" json:"draining,omitempty"`
 	// What went wrong on the media sockets, by cause: those of the metric
 	// dspeak_worker_socket_faults_total.
 	SocketFaults  map[string]uint64 `protobuf:"bytes,30,rep,name=socket_faults,json=socketFaults,proto3" json:"socket_faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -304,317 +300,11 @@ func (x *Worker) GetLastTakeoverMs() float64 {
 	return 0
 }
 
-func (x *Worker) GetVersion() string {
-	if x != nil {
-		return x.Version
-	}
-	return ""
-}
-
-func (x *Worker) GetDraining() bool {
-	if x != nil {
-		return x.Draining
-	}
-	return false
-}
-
 func (x *Worker) GetSocketFaults() map[string]uint64 {
 	if x != nil {
 		return x.SocketFaults
 	}
 	return nil
-}
-
-type RestartWorkerRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RestartWorkerRequest) Reset() {
-	*x = RestartWorkerRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RestartWorkerRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RestartWorkerRequest) ProtoMessage() {}
-
-func (x *RestartWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RestartWorkerRequest.ProtoReflect.Descriptor instead.
-func (*RestartWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{3}
-}
-
-func (x *RestartWorkerRequest) GetSlot() uint32 {
-	if x != nil {
-		return x.Slot
-	}
-	return 0
-}
-
-type RestartWorkerResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Worker        *Worker                `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *RestartWorkerResponse) Reset() {
-	*x = RestartWorkerResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *RestartWorkerResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*RestartWorkerResponse) ProtoMessage() {}
-
-func (x *RestartWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use RestartWorkerResponse.ProtoReflect.Descriptor instead.
-func (*RestartWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{4}
-}
-
-func (x *RestartWorkerResponse) GetWorker() *Worker {
-	if x != nil {
-		return x.Worker
-	}
-	return nil
-}
-
-type DrainWorkerRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
-	// After so long the channels that are left are ended politely; 0: never.
-	DeadlineMs uint64 `protobuf:"varint,2,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
-	// Take new channels again.
-	Undo          bool `protobuf:"varint,3,opt,name=undo,proto3" json:"undo,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DrainWorkerRequest) Reset() {
-	*x = DrainWorkerRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DrainWorkerRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DrainWorkerRequest) ProtoMessage() {}
-
-func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
-func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *DrainWorkerRequest) GetSlot() uint32 {
-	if x != nil {
-		return x.Slot
-	}
-	return 0
-}
-
-func (x *DrainWorkerRequest) GetDeadlineMs() uint64 {
-	if x != nil {
-		return x.DeadlineMs
-	}
-	return 0
-}
-
-func (x *DrainWorkerRequest) GetUndo() bool {
-	if x != nil {
-		return x.Undo
-	}
-	return false
-}
-
-type DrainWorkerResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Worker        *Worker                `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *DrainWorkerResponse) Reset() {
-	*x = DrainWorkerResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *DrainWorkerResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*DrainWorkerResponse) ProtoMessage() {}
-
-func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
-func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
-}
-
-func (x *DrainWorkerResponse) GetWorker() *Worker {
-	if x != nil {
-		return x.Worker
-	}
-	return nil
-}
-
-type UpgradeRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Leave the supervisor as it is.
-	WorkersOnly   bool `protobuf:"varint,1,opt,name=workers_only,json=workersOnly,proto3" json:"workers_only,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *UpgradeRequest) Reset() {
-	*x = UpgradeRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *UpgradeRequest) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*UpgradeRequest) ProtoMessage() {}
-
-func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
-func (*UpgradeRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
-}
-
-func (x *UpgradeRequest) GetWorkersOnly() bool {
-	if x != nil {
-		return x.WorkersOnly
-	}
-	return false
-}
-
-type UpgradeResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Workers []*Worker              `protobuf:"bytes,1,rep,name=workers,proto3" json:"workers,omitempty"`
-	// The supervisor is about to replace itself.
-	Supervisor    bool `protobuf:"varint,2,opt,name=supervisor,proto3" json:"supervisor,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *UpgradeResponse) Reset() {
-	*x = UpgradeResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *UpgradeResponse) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*UpgradeResponse) ProtoMessage() {}
-
-func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
-func (*UpgradeResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
-}
-
-func (x *UpgradeResponse) GetWorkers() []*Worker {
-	if x != nil {
-		return x.Workers
-	}
-	return nil
-}
-
-func (x *UpgradeResponse) GetSupervisor() bool {
-	if x != nil {
-		return x.Supervisor
-	}
-	return false
 }
 
 type ListChannelsRequest struct {
@@ -625,7 +315,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -637,7 +327,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -650,7 +340,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{3}
 }
 
 type ListChannelsResponse struct {
@@ -662,7 +352,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -674,7 +364,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -687,7 +377,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelSummary {
@@ -712,7 +402,7 @@ type ChannelSummary struct {
 
 func (x *ChannelSummary) Reset() {
 	*x = ChannelSummary{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +414,7 @@ func (x *ChannelSummary) String() string {
 func (*ChannelSummary) ProtoMessage() {}
 
 func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +427,7 @@ func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelSummary.ProtoReflect.Descriptor instead.
 func (*ChannelSummary) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ChannelSummary) GetChannelId() string {
@@ -791,7 +481,7 @@ type GetChannelRequest struct {
 
 func (x *GetChannelRequest) Reset() {
 	*x = GetChannelRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -803,7 +493,7 @@ func (x *GetChannelRequest) String() string {
 func (*GetChannelRequest) ProtoMessage() {}
 
 func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -816,7 +506,7 @@ func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelRequest.ProtoReflect.Descriptor instead.
 func (*GetChannelRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetChannelRequest) GetChannelId() string {
@@ -838,7 +528,7 @@ type GetChannelResponse struct {
 
 func (x *GetChannelResponse) Reset() {
 	*x = GetChannelResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -850,7 +540,7 @@ func (x *GetChannelResponse) String() string {
 func (*GetChannelResponse) ProtoMessage() {}
 
 func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -863,7 +553,7 @@ func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelResponse.ProtoReflect.Descriptor instead.
 func (*GetChannelResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetChannelResponse) GetSummary() *ChannelSummary {
@@ -902,7 +592,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -914,7 +604,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -927,7 +617,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *User) GetUserId() string {
@@ -980,7 +670,7 @@ type Transport struct {
 
 func (x *Transport) Reset() {
 	*x = Transport{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +682,7 @@ func (x *Transport) String() string {
 func (*Transport) ProtoMessage() {}
 
 func (x *Transport) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +695,7 @@ func (x *Transport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transport.ProtoReflect.Descriptor instead.
 func (*Transport) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Transport) GetTransportId() string {
@@ -1071,7 +761,7 @@ type Hearing struct {
 
 func (x *Hearing) Reset() {
 	*x = Hearing{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1083,7 +773,7 @@ func (x *Hearing) String() string {
 func (*Hearing) ProtoMessage() {}
 
 func (x *Hearing) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[16]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1096,7 +786,7 @@ func (x *Hearing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hearing.ProtoReflect.Descriptor instead.
 func (*Hearing) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Hearing) GetListenerUserId() string {
@@ -1158,7 +848,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +860,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[17]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +873,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Link) GetPackets() uint64 {
@@ -1254,7 +944,7 @@ type KickUserRequest struct {
 
 func (x *KickUserRequest) Reset() {
 	*x = KickUserRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +956,7 @@ func (x *KickUserRequest) String() string {
 func (*KickUserRequest) ProtoMessage() {}
 
 func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[18]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +969,7 @@ func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserRequest.ProtoReflect.Descriptor instead.
 func (*KickUserRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *KickUserRequest) GetChannelId() string {
@@ -1313,7 +1003,7 @@ type KickUserResponse struct {
 
 func (x *KickUserResponse) Reset() {
 	*x = KickUserResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1325,7 +1015,7 @@ func (x *KickUserResponse) String() string {
 func (*KickUserResponse) ProtoMessage() {}
 
 func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[19]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1338,7 +1028,7 @@ func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserResponse.ProtoReflect.Descriptor instead.
 func (*KickUserResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *KickUserResponse) GetSockets() uint32 {
@@ -1355,7 +1045,7 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x1bdspeak/admin/v1/admin.proto\x12\x0fdspeak.admin.v1\"\x14\n" +
 	"\x12ListWorkersRequest\"H\n" +
 	"\x13ListWorkersResponse\x121\n" +
-	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xae\x06\n" +
+	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xf8\x05\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x1e\n" +
@@ -1380,33 +1070,13 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\tuptime_ms\x18\x10 \x01(\x04R\buptimeMs\x12\x14\n" +
 	"\x05epoch\x18\x11 \x01(\x04R\x05epoch\x12\x1c\n" +
 	"\ttakeovers\x18\x12 \x01(\rR\ttakeovers\x12-\n" +
-	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12\x18\n" +
-	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
-	"\bdraining\x18\x15 \x01(\bR\bdraining\x12N\n" +
+	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12N\n" +
 	"\rsocket_faults\x18\x1e \x03(\v2).dspeak.admin.v1.Worker.SocketFaultsEntryR\fsocketFaults\x1a?\n" +
 	"\x11SocketFaultsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01B\x06\n" +
 	"\x04_cpuB\x13\n" +
-	"\x11_last_takeover_ms\"*\n" +
-	"\x14RestartWorkerRequest\x12\x12\n" +
-	"\x04slot\x18\x01 \x01(\rR\x04slot\"H\n" +
-	"\x15RestartWorkerResponse\x12/\n" +
-	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"]\n" +
-	"\x12DrainWorkerRequest\x12\x12\n" +
-	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x1f\n" +
-	"\vdeadline_ms\x18\x02 \x01(\x04R\n" +
-	"deadlineMs\x12\x12\n" +
-	"\x04undo\x18\x03 \x01(\bR\x04undo\"F\n" +
-	"\x13DrainWorkerResponse\x12/\n" +
-	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"3\n" +
-	"\x0eUpgradeRequest\x12!\n" +
-	"\fworkers_only\x18\x01 \x01(\bR\vworkersOnly\"d\n" +
-	"\x0fUpgradeResponse\x121\n" +
-	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\x12\x1e\n" +
-	"\n" +
-	"supervisor\x18\x02 \x01(\bR\n" +
-	"supervisor\"\x15\n" +
+	"\x11_last_takeover_ms\"\x15\n" +
 	"\x13ListChannelsRequest\"S\n" +
 	"\x14ListChannelsResponse\x12;\n" +
 	"\bchannels\x18\x01 \x03(\v2\x1f.dspeak.admin.v1.ChannelSummaryR\bchannels\"\xce\x01\n" +
@@ -1476,16 +1146,13 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\",\n" +
 	"\x10KickUserResponse\x12\x18\n" +
-	"\asockets\x18\x01 \x01(\rR\asockets2\xf5\x04\n" +
+	"\asockets\x18\x01 \x01(\rR\asockets2\xed\x02\n" +
 	"\fAdminService\x12X\n" +
 	"\vListWorkers\x12#.dspeak.admin.v1.ListWorkersRequest\x1a$.dspeak.admin.v1.ListWorkersResponse\x12[\n" +
 	"\fListChannels\x12$.dspeak.admin.v1.ListChannelsRequest\x1a%.dspeak.admin.v1.ListChannelsResponse\x12U\n" +
 	"\n" +
 	"GetChannel\x12\".dspeak.admin.v1.GetChannelRequest\x1a#.dspeak.admin.v1.GetChannelResponse\x12O\n" +
-	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponse\x12^\n" +
-	"\rRestartWorker\x12%.dspeak.admin.v1.RestartWorkerRequest\x1a&.dspeak.admin.v1.RestartWorkerResponse\x12X\n" +
-	"\vDrainWorker\x12#.dspeak.admin.v1.DrainWorkerRequest\x1a$.dspeak.admin.v1.DrainWorkerResponse\x12L\n" +
-	"\aUpgrade\x12\x1f.dspeak.admin.v1.UpgradeRequest\x1a .dspeak.admin.v1.UpgradeResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
+	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_dspeak_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1499,62 +1166,47 @@ func file_dspeak_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_dspeak_admin_v1_admin_proto_rawDescData
 }
 
-var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_dspeak_admin_v1_admin_proto_goTypes = []any{
-	(*ListWorkersRequest)(nil),    // 0: dspeak.admin.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 1: dspeak.admin.v1.ListWorkersResponse
-	(*Worker)(nil),                // 2: dspeak.admin.v1.Worker
-	(*RestartWorkerRequest)(nil),  // 3: dspeak.admin.v1.RestartWorkerRequest
-	(*RestartWorkerResponse)(nil), // 4: dspeak.admin.v1.RestartWorkerResponse
-	(*DrainWorkerRequest)(nil),    // 5: dspeak.admin.v1.DrainWorkerRequest
-	(*DrainWorkerResponse)(nil),   // 6: dspeak.admin.v1.DrainWorkerResponse
-	(*UpgradeRequest)(nil),        // 7: dspeak.admin.v1.UpgradeRequest
-	(*UpgradeResponse)(nil),       // 8: dspeak.admin.v1.UpgradeResponse
-	(*ListChannelsRequest)(nil),   // 9: dspeak.admin.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil),  // 10: dspeak.admin.v1.ListChannelsResponse
-	(*ChannelSummary)(nil),        // 11: dspeak.admin.v1.ChannelSummary
-	(*GetChannelRequest)(nil),     // 12: dspeak.admin.v1.GetChannelRequest
-	(*GetChannelResponse)(nil),    // 13: dspeak.admin.v1.GetChannelResponse
-	(*User)(nil),                  // 14: dspeak.admin.v1.User
-	(*Transport)(nil),             // 15: dspeak.admin.v1.Transport
-	(*Hearing)(nil),               // 16: dspeak.admin.v1.Hearing
-	(*Link)(nil),                  // 17: dspeak.admin.v1.Link
-	(*KickUserRequest)(nil),       // 18: dspeak.admin.v1.KickUserRequest
-	(*KickUserResponse)(nil),      // 19: dspeak.admin.v1.KickUserResponse
-	nil,                           // 20: dspeak.admin.v1.Worker.SocketFaultsEntry
+	(*ListWorkersRequest)(nil),   // 0: dspeak.admin.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),  // 1: dspeak.admin.v1.ListWorkersResponse
+	(*Worker)(nil),               // 2: dspeak.admin.v1.Worker
+	(*ListChannelsRequest)(nil),  // 3: dspeak.admin.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil), // 4: dspeak.admin.v1.ListChannelsResponse
+	(*ChannelSummary)(nil),       // 5: dspeak.admin.v1.ChannelSummary
+	(*GetChannelRequest)(nil),    // 6: dspeak.admin.v1.GetChannelRequest
+	(*GetChannelResponse)(nil),   // 7: dspeak.admin.v1.GetChannelResponse
+	(*User)(nil),                 // 8: dspeak.admin.v1.User
+	(*Transport)(nil),            // 9: dspeak.admin.v1.Transport
+	(*Hearing)(nil),              // 10: dspeak.admin.v1.Hearing
+	(*Link)(nil),                 // 11: dspeak.admin.v1.Link
+	(*KickUserRequest)(nil),      // 12: dspeak.admin.v1.KickUserRequest
+	(*KickUserResponse)(nil),     // 13: dspeak.admin.v1.KickUserResponse
+	nil,                          // 14: dspeak.admin.v1.Worker.SocketFaultsEntry
 }
 var file_dspeak_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: dspeak.admin.v1.ListWorkersResponse.workers:type_name -> dspeak.admin.v1.Worker
-	20, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
-	2,  // 2: dspeak.admin.v1.RestartWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
-	2,  // 3: dspeak.admin.v1.DrainWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
-	2,  // 4: dspeak.admin.v1.UpgradeResponse.workers:type_name -> dspeak.admin.v1.Worker
-	11, // 5: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
-	11, // 6: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
-	14, // 7: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
-	16, // 8: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
-	17, // 9: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
-	15, // 10: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
-	17, // 11: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
-	0,  // 12: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
-	9,  // 13: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
-	12, // 14: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
-	18, // 15: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
-	3,  // 16: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
-	5,  // 17: dspeak.admin.v1.AdminService.DrainWorker:input_type -> dspeak.admin.v1.DrainWorkerRequest
-	7,  // 18: dspeak.admin.v1.AdminService.Upgrade:input_type -> dspeak.admin.v1.UpgradeRequest
-	1,  // 19: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
-	10, // 20: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
-	13, // 21: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
-	19, // 22: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
-	4,  // 23: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
-	6,  // 24: dspeak.admin.v1.AdminService.DrainWorker:output_type -> dspeak.admin.v1.DrainWorkerResponse
-	8,  // 25: dspeak.admin.v1.AdminService.Upgrade:output_type -> dspeak.admin.v1.UpgradeResponse
-	19, // [19:26] is the sub-list for method output_type
-	12, // [12:19] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	14, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
+	5,  // 2: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
+	5,  // 3: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
+	8,  // 4: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
+	10, // 5: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
+	11, // 6: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
+	9,  // 7: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
+	11, // 8: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
+	0,  // 9: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
+	3,  // 10: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
+	6,  // 11: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
+	12, // 12: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
+	1,  // 13: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
+	4,  // 14: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
+	7,  // 15: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
+	13, // 16: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
+	13, // [13:17] is the sub-list for method output_type
+	9,  // [9:13] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_admin_v1_admin_proto_init() }
@@ -1563,16 +1215,16 @@ func file_dspeak_admin_v1_admin_proto_init() {
 		return
 	}
 	file_dspeak_admin_v1_admin_proto_msgTypes[2].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[5].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[8].OneofWrappers = []any{}
 	file_dspeak_admin_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[14].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[17].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_admin_v1_admin_proto_rawDesc), len(file_dspeak_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   21,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

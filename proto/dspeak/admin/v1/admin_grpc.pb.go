@@ -21,13 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_ListWorkers_FullMethodName   = "/dspeak.admin.v1.AdminService/ListWorkers"
-	AdminService_ListChannels_FullMethodName  = "/dspeak.admin.v1.AdminService/ListChannels"
-	AdminService_GetChannel_FullMethodName    = "/dspeak.admin.v1.AdminService/GetChannel"
-	AdminService_KickUser_FullMethodName      = "/dspeak.admin.v1.AdminService/KickUser"
-	AdminService_RestartWorker_FullMethodName = "/dspeak.admin.v1.AdminService/RestartWorker"
-	AdminService_DrainWorker_FullMethodName   = "/dspeak.admin.v1.AdminService/DrainWorker"
-	AdminService_Upgrade_FullMethodName       = "/dspeak.admin.v1.AdminService/Upgrade"
+	AdminService_ListWorkers_FullMethodName  = "/dspeak.admin.v1.AdminService/ListWorkers"
+	AdminService_ListChannels_FullMethodName = "/dspeak.admin.v1.AdminService/ListChannels"
+	AdminService_GetChannel_FullMethodName   = "/dspeak.admin.v1.AdminService/GetChannel"
+	AdminService_KickUser_FullMethodName     = "/dspeak.admin.v1.AdminService/KickUser"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -42,14 +39,6 @@ type AdminServiceClient interface {
 	GetChannel(ctx context.Context, in *GetChannelRequest, opts ...grpc.CallOption) (*GetChannelResponse, error)
 	// KickUser ends a user's sessions in a channel at once and stops the media.
 	KickUser(ctx context.Context, in *KickUserRequest, opts ...grpc.CallOption) (*KickUserResponse, error)
-	// RestartWorker replaces a worker's process by a new one that goes on with its
-	// state, and answers when that serves.
-	RestartWorker(ctx context.Context, in *RestartWorkerRequest, opts ...grpc.CallOption) (*RestartWorkerResponse, error)
-	// DrainWorker gives a worker no new channels, or lets it take some again.
-	DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error)
-	// Upgrade replaces every worker by the program on disk, one after another, then
-	// the supervisor itself. It answers before the supervisor replaces itself.
-	Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (*UpgradeResponse, error)
 }
 
 type adminServiceClient struct {
@@ -100,36 +89,6 @@ func (c *adminServiceClient) KickUser(ctx context.Context, in *KickUserRequest, 
 	return out, nil
 }
 
-func (c *adminServiceClient) RestartWorker(ctx context.Context, in *RestartWorkerRequest, opts ...grpc.CallOption) (*RestartWorkerResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(RestartWorkerResponse)
-	err := c.cc.Invoke(ctx, AdminService_RestartWorker_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *adminServiceClient) DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(DrainWorkerResponse)
-	err := c.cc.Invoke(ctx, AdminService_DrainWorker_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
-func (c *adminServiceClient) Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (*UpgradeResponse, error) {
-	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	out := new(UpgradeResponse)
-	err := c.cc.Invoke(ctx, AdminService_Upgrade_FullMethodName, in, out, cOpts...)
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
-}
-
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -142,14 +101,6 @@ type AdminServiceServer interface {
 	GetChannel(context.Context, *GetChannelRequest) (*GetChannelResponse, error)
 	// KickUser ends a user's sessions in a channel at once and stops the media.
 	KickUser(context.Context, *KickUserRequest) (*KickUserResponse, error)
-	// RestartWorker replaces a worker's process by a new one that goes on with its
-	// state, and answers when that serves.
-	RestartWorker(context.Context, *RestartWorkerRequest) (*RestartWorkerResponse, error)
-	// DrainWorker gives a worker no new channels, or lets it take some again.
-	DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error)
-	// Upgrade replaces every worker by the program on disk, one after another, then
-	// the supervisor itself. It answers before the supervisor replaces itself.
-	Upgrade(context.Context, *UpgradeRequest) (*UpgradeResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -171,15 +122,6 @@ func (UnimplementedAdminServiceServer) GetChannel(context.Context, *GetChannelRe
 }
 func (UnimplementedAdminServiceServer) KickUser(context.Context, *KickUserRequest) (*KickUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method KickUser not implemented")
-}
-func (UnimplementedAdminServiceServer) RestartWorker(context.Context, *RestartWorkerRequest) (*RestartWorkerResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method RestartWorker not implemented")
-}
-func (UnimplementedAdminServiceServer) DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method DrainWorker not implemented")
-}
-func (UnimplementedAdminServiceServer) Upgrade(context.Context, *UpgradeRequest) (*UpgradeResponse, error) {
-	return nil, status.Error(codes.Unimplemented, "method Upgrade not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -274,60 +216,6 @@ func _AdminService_KickUser_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
-func _AdminService_RestartWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(RestartWorkerRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AdminServiceServer).RestartWorker(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: AdminService_RestartWorker_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServiceServer).RestartWorker(ctx, req.(*RestartWorkerRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _AdminService_DrainWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(DrainWorkerRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AdminServiceServer).DrainWorker(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: AdminService_DrainWorker_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServiceServer).DrainWorker(ctx, req.(*DrainWorkerRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
-func _AdminService_Upgrade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(UpgradeRequest)
-	if err := dec(in); err != nil {
-		return nil, err
-	}
-	if interceptor == nil {
-		return srv.(AdminServiceServer).Upgrade(ctx, in)
-	}
-	info := &grpc.UnaryServerInfo{
-		Server:     srv,
-		FullMethod: AdminService_Upgrade_FullMethodName,
-	}
-	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(AdminServiceServer).Upgrade(ctx, req.(*UpgradeRequest))
-	}
-	return interceptor(ctx, in, info, handler)
-}
-
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -350,18 +238,6 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "KickUser",
 			Handler:    _AdminService_KickUser_Handler,
-		},
-		{
-			MethodName: "RestartWorker",
-			Handler:    _AdminService_RestartWorker_Handler,
-		},
-		{
-			MethodName: "DrainWorker",
-			Handler:    _AdminService_DrainWorker_Handler,
-		},
-		{
-			MethodName: "Upgrade",
-			Handler:    _AdminService_Upgrade_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -1,0 +1,93 @@
+package process
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dspeak/sfu/internal/ledgerfile"
+	"github.com/dspeak/sfu/internal/obs"
+)
+
+const (
+	// pulseInterval is how often a worker's media loop is looked at.
+	pulseInterval = 50 * time.Millisecond
+	// A loop turns at least every 100 ms: one that did not for standsStill is hung.
+	standsStill = 350 * time.Millisecond
+	// suspicious is from when on it is asked what the loop's thread waits for.
+	suspicious = 150 * time.Millisecond
+)
+
+// pulse decides whether a media loop stands still, by the beats in its ledger.
+type pulse struct {
+	beat  int64 // the last one seen
+	delay int64 // how long the thread had waited for a CPU when that became suspicious; -1: it is not
+}
+
+// still says whether the loop stands still. Time in which its thread was ready to run
+// but had no CPU does not count: the machine is busy then, and a new process would
+// fare no better. A stopped thread and one that runs in circles wait for none. All in
+// nanoseconds; runDelay tells how long the thread has waited so far.
+func (p *pulse) still(now, beat int64, runDelay func() int64) bool {
+	if beat != p.beat {
+		p.beat, p.delay = beat, -1
+	}
+	age := time.Duration(now - beat)
+	if beat == 0 || age < suspicious {
+		return false
+	}
+	waited := runDelay()
+	if p.delay < 0 {
+		p.delay = waited
+	}
+	return age-time.Duration(waited-p.delay) >= standsStill
+}
+
+// checkPulse returns why the worker's media loop counts as hung, "" when ctx ends first
+// or there is no ledger to see it by.
+func (m *monitor) checkPulse(ctx context.Context, ledger *os.File, pid int) string {
+	if ledger == nil {
+		return ""
+	}
+	view, err := ledgerfile.OpenHeader(ledger)
+	if err != nil {
+		m.keeper.log.Warn("the worker's pulse cannot be felt", obs.Err(err))
+		return ""
+	}
+	defer func() { _ = view.Close() }() // it is mapped
+	ticker := time.NewTicker(pulseInterval)
+	defer ticker.Stop()
+	var p pulse
+	for {
+		select {
+		case <-ctx.Done():
+			return ""
+		case <-ticker.C:
+		}
+		loop, _ := view.Beats()
+		if view.Generation() != uint64(m.from.Generation) {
+			continue // its predecessor's
+		}
+		if p.still(ledgerfile.Now(), loop, func() int64 { return runDelay(pid, view.LoopThread()) }) {
+			return fmt.Sprintf("hung: the media loop stands still for %v", time.Duration(ledgerfile.Now()-loop))
+		}
+	}
+}
+
+// runDelay is how long a thread was ready to run without a CPU, in nanoseconds (the
+// second field of schedstat, proc(5)); 0 where the system does not tell.
+func runDelay(pid, thread int) int64 {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(thread) + "/schedstat")
+	fields := strings.Fields(string(b))
+	if err != nil || len(fields) < 2 {
+		return 0
+	}
+	n, err := strconv.ParseInt(fields[1], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return n
+}
