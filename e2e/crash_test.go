@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strconv"
 	"syscall"
 	"testing"
 	"time"
@@ -12,18 +13,36 @@ import (
 // TestWorkerDeath ends a worker in the middle of a call: another process goes on with
 // it, and nobody is told anything.
 func TestWorkerDeath(t *testing.T) {
+	signal := func(signal syscall.Signal) func(*testing.T, *server, *adminv1.Worker) {
+		return func(t *testing.T, _ *server, victim *adminv1.Worker) {
+			t.Helper()
+			if err := syscall.Kill(int(victim.GetPid()), signal); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for _, row := range []struct {
 		name   string
-		signal syscall.Signal
+		end    func(*testing.T, *server, *adminv1.Worker)
+		silent bool // the main server is not told either
 	}{
-		{"killed", syscall.SIGKILL},
-		{"hung", syscall.SIGSTOP},
+		{"killed", signal(syscall.SIGKILL), false},
+		{"crashed", signal(syscall.SIGSEGV), false},
+		{"hung", signal(syscall.SIGSTOP), false},
+		{"restarted by the operator", func(t *testing.T, s *server, victim *adminv1.Worker) {
+			t.Helper()
+			out, err := s.dspeakctl(t, "restart", strconv.Itoa(int(victim.GetSlot())))
+			if err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			t.Log(out)
+		}, true},
 	} {
-		t.Run(row.name, func(t *testing.T) { testWorkerDeath(t, row.signal) })
+		t.Run(row.name, func(t *testing.T) { testWorkerDeath(t, row.end, row.silent) })
 	}
 }
 
-func testWorkerDeath(t *testing.T, signal syscall.Signal) {
+func testWorkerDeath(t *testing.T, end func(*testing.T, *server, *adminv1.Worker), silent bool) {
 	t.Helper()
 	main := newMainServer(t)
 	s := startServer(t, settings{main: main, workers: 2})
@@ -40,10 +59,8 @@ func testWorkerDeath(t *testing.T, signal syscall.Signal) {
 	main.forget()
 	told := map[*pionUser]int{speaker: len(speaker.all()), listener: len(listener.all())}
 	firstNumber, firstCount := listener.last.Load(), listener.received.Load()
-	if err := syscall.Kill(int(victim.GetPid()), signal); err != nil {
-		t.Fatal(err)
-	}
 	died := time.Now()
+	end(t, s, victim)
 	eventually(t, startTimeout, func() error {
 		got, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
 		if err != nil {
@@ -74,6 +91,9 @@ func testWorkerDeath(t *testing.T, signal syscall.Signal) {
 	speaker.must(t, "close-producer", map[string]any{"producerId": speaker.producer}, "producer-closed")
 	status := func(want string) func(message) bool {
 		return func(m message) bool { return m.Type == "sfu_status" && m.Status == want }
+	}
+	if silent {
+		return
 	}
 	eventually(t, answerTimeout, main.got("sfu_status error", status("error")))
 	eventually(t, startTimeout, main.got("sfu_status ok", status("ok")))

@@ -103,6 +103,18 @@ func (s *adminService) ListWorkers(context.Context, *adminv1.ListWorkersRequest)
 	return resp, nil
 }
 
+// RestartWorker implements the operators' restart.
+func (s *adminService) RestartWorker(ctx context.Context, req *adminv1.RestartWorkerRequest) (*adminv1.RestartWorkerResponse, error) {
+	if err := s.backend.workers.Restart(ctx, ident.Slot(req.GetSlot())); err != nil {
+		return nil, err
+	}
+	all, err := s.ListWorkers(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &adminv1.RestartWorkerResponse{Worker: all.GetWorkers()[req.GetSlot()]}, nil
+}
+
 func (s *adminService) ListChannels(context.Context, *adminv1.ListChannelsRequest) (*adminv1.ListChannelsResponse, error) {
 	r := s.backend.registry
 	r.mu.Lock()

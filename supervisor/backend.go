@@ -32,6 +32,7 @@ const (
 type workers interface {
 	Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool)
 	Workers() []process.WorkerInfo
+	Restart(ctx context.Context, slot ident.Slot) error
 }
 
 // presence takes news for the main server; it never blocks.

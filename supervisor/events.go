@@ -19,8 +19,10 @@ func (b *backend) followWorkers(ctx context.Context, events <-chan process.Event
 		case process.EventReady:
 			b.setFault(fault{e.Slot, crashed}, "")
 		case process.EventTakeover:
-			b.setFault(fault{e.Slot, crashed}, fmt.Sprintf("worker %d: %s; another process went on", e.Slot, e.Cause))
-			b.setFault(fault{e.Slot, crashed}, "")
+			if e.Cause != process.CauseRestart {
+				b.setFault(fault{e.Slot, crashed}, fmt.Sprintf("worker %d: %s; another process went on", e.Slot, e.Cause))
+				b.setFault(fault{e.Slot, crashed}, "")
+			}
 			b.reconcileLater(ctx, e)
 		case process.EventDown, process.EventFailed:
 			b.workerDown(e)

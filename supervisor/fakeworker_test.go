@@ -332,6 +332,18 @@ func newFakePool(t *testing.T, workers ...*fakeWorker) *fakePool {
 	return p
 }
 
+// Restart implements workers.
+func (p *fakePool) Restart(_ context.Context, slot ident.Slot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if int(slot) >= len(p.infos) {
+		return fmt.Errorf("worker %d: %w", slot, errs.ErrNotFound)
+	}
+	p.infos[slot].Generation++
+	p.infos[slot].Takeovers++
+	return nil
+}
+
 func (p *fakePool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

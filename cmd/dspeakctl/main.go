@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -76,6 +77,16 @@ func command() *cobra.Command {
 			}),
 		},
 		kick,
+		&cobra.Command{
+			Use: "restart WORKER", Short: "Replace a worker's process; nobody in its calls notices", Args: cobra.ExactArgs(1),
+			RunE: c.run(func(ctx context.Context, client adminv1.AdminServiceClient, args []string) (proto.Message, error) {
+				slot, err := strconv.ParseUint(args[0], 10, 32)
+				if err != nil {
+					return nil, status.Errorf(codes.InvalidArgument, "worker %q, want its number", args[0])
+				}
+				return client.RestartWorker(ctx, &adminv1.RestartWorkerRequest{Slot: uint32(slot)})
+			}),
+		},
 	)
 	return root
 }
@@ -146,6 +157,8 @@ func write(w io.Writer, answer proto.Message) error {
 		writeChannels(table, m.GetChannels())
 	case *adminv1.GetChannelResponse:
 		writeChannel(table, m)
+	case *adminv1.RestartWorkerResponse:
+		fmt.Fprintf(table, "worker %d goes on as process %d, after %.1f ms\n", m.GetWorker().GetSlot(), m.GetWorker().GetPid(), m.GetWorker().GetLastTakeoverMs())
 	case *adminv1.KickUserResponse:
 		fmt.Fprintf(table, "removed, %d sockets closed\n", m.GetSockets())
 	}

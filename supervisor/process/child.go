@@ -147,6 +147,16 @@ func (c *child) kill() {
 	_ = c.conn.Close()
 }
 
+// retire asks the process to leave at once without a word to its clients, and kills it
+// if it does not.
+func (c *child) retire() {
+	if err := c.conn.Send(handoff.Message{Retire: &handoff.Retire{}}); err != nil {
+		c.kill()
+		return
+	}
+	c.end(lastMoment, nil)
+}
+
 // stop asks the process to end, and kills it after the grace period.
 func (c *child) stop(grace time.Duration, hurry <-chan struct{}) {
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may be dead already

@@ -1,6 +1,8 @@
 package process
 
 import (
+	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
 )
 
@@ -85,6 +88,32 @@ func TestManyKills(t *testing.T) {
 	stop()
 	if left := ledgers(t); left != 0 {
 		t.Fatalf("%d ledgers are still open", left)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	p, _ := startPool(t, modeGood, testConfig(t))
+	next(t, p, EventReady)
+	before := p.Workers()[0]
+	done := make(chan error, 1)
+	go func() { done <- p.Restart(t.Context(), 0) }()
+	if e := next(t, p, EventTakeover); e.Cause != CauseRestart || e.Epoch != 1 || e.Generation != 2 {
+		t.Fatalf("takeover %+v", e)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	after := p.Workers()[0]
+	if after.PID == before.PID || !gone(before.PID) || after.Takeovers != 1 || after.Restarts != 0 {
+		t.Fatalf("after the restart %+v, before %+v", after, before)
+	}
+	if err := p.Restart(t.Context(), 1); !errors.Is(err, errs.ErrNotFound) {
+		t.Fatalf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Restart(ctx, 0); err == nil {
+		t.Fatal("restarted after the end")
 	}
 }
 

@@ -3,6 +3,7 @@ package process
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -10,11 +11,15 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
+
+// restartPoll is how often a restart that was asked for is looked at.
+const restartPoll = 5 * time.Millisecond
 
 // keeper owns the worker of one slot for life. Its goroutine alone writes the
 // state:
@@ -35,6 +40,8 @@ type keeper struct {
 	policy restartPolicy
 	conn   *grpc.ClientConn // of the slot, whatever process serves it
 	state  slotState
+	// retire asks the goroutine to replace the process that serves.
+	retire chan struct{}
 
 	mu     sync.Mutex
 	info   WorkerInfo                   // guarded by mu
@@ -43,7 +50,7 @@ type keeper struct {
 
 func newKeeper(p *Pool, slot ident.Slot) *keeper {
 	k := &keeper{
-		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(),
+		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(), retire: make(chan struct{}),
 		log: p.log.With(slog.Any(obs.KeySlot, slot)),
 	}
 	if n := len(p.cfg.CPUs); n > 0 {
@@ -99,6 +106,9 @@ func (k *keeper) run(ctx context.Context) {
 			k.giveUp(ctx, cause)
 			return
 		}
+		if cause == CauseRestart {
+			continue
+		}
 		if d := k.policy.failed(time.Now()); d > 0 {
 			k.setState(StateBackoff)
 			k.log.Warn("worker restart delayed", slog.Duration("delay", d))
@@ -139,6 +149,12 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
 		k.setState(StateExited)
 		return "stopped", false
+	}
+	if cause == CauseRestart {
+		c.retire()
+		k.state.died(time.Now(), cause, true)
+		log.Info("worker retired")
+		return cause, false
 	}
 	c.kill()
 	killed := cause == "" && c.killed()
@@ -299,6 +315,11 @@ func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.
 		case <-c.exited:
 		case cause = <-hung:
 			k.setState(StateHung)
+		case <-k.retire:
+			if k.state.ledger == nil {
+				continue // it would lose its users; restart tells in time
+			}
+			cause = CauseRestart
 		case <-ctx.Done():
 		}
 		over = true
@@ -306,6 +327,31 @@ func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.
 	cancel()
 	parts.Wait()
 	return cause
+}
+
+// restart asks for another process and waits until it serves. Any goroutine.
+func (k *keeper) restart(ctx context.Context) error {
+	before := k.snapshot()
+	select {
+	case k.retire <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("worker %d does not serve: %w", k.slot, errs.ErrUnavailable)
+	}
+	ticker := time.NewTicker(restartPoll)
+	defer ticker.Stop()
+	for {
+		switch now := k.snapshot(); {
+		case now.Epoch != before.Epoch:
+			return fmt.Errorf("worker %d could not go on with its state: %w", k.slot, errs.ErrUnavailable)
+		case now.Generation > before.Generation && now.State == StateReady:
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("worker %d is not back: %w", k.slot, ctx.Err())
+		}
+	}
 }
 
 func (k *keeper) setReady(client workerv1.WorkerServiceClient) {

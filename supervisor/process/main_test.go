@@ -123,6 +123,11 @@ func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign) int {
 	if mode == modePanic {
 		panic("the loop found nonsense")
 	}
+	go func() {
+		if m, _, err := conn.Receive(context.Background()); err == nil && m.Retire != nil {
+			server.Stop()
+		}
+	}()
 	_ = server.Serve(listener)
 	return handoff.ExitOK
 }

@@ -226,6 +226,19 @@ func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoc
 	return p.keepers[slot].current()
 }
 
+// CauseRestart is the cause of a takeover that Restart asked for.
+const CauseRestart = "restarted on request"
+
+// Restart replaces a slot's process by a new one that goes on with its state, and
+// returns when that serves. Errors: errs.ErrNotFound without such a slot,
+// errs.ErrUnavailable when it does not serve or the state was lost, or the context's.
+func (p *Pool) Restart(ctx context.Context, slot ident.Slot) error {
+	if int(slot) >= len(p.keepers) {
+		return fmt.Errorf("worker %d of %d: %w", slot, len(p.keepers), errs.ErrNotFound)
+	}
+	return p.keepers[slot].restart(ctx)
+}
+
 // SocketPath is the path of a slot's control socket.
 func (p *Pool) SocketPath(slot ident.Slot) string { return socketPath(p.cfg.RunDir, slot) }
 

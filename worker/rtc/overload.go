@@ -20,6 +20,8 @@ const (
 	staleFor = 120 * time.Millisecond
 	// behindFor is the age that packets reach only if the loop does not keep up.
 	behindFor = 10 * time.Millisecond
+	// settleFor is how long a new loop may take to work off what gathered before it.
+	settleFor = 500 * time.Millisecond
 	// believedAge is the largest age that a packet may have: the clock was set if it
 	// seems older.
 	believedAge = 10 * time.Second
@@ -40,6 +42,9 @@ func tooLate(age time.Duration, draw func() float64) bool {
 // leaveOut says whether a packet that arrived at that instant is not forwarded, and
 // counts it.
 func (l *Loop) leaveOut(p *producer, at instant) bool {
+	if l.now-l.began < instant(settleFor) {
+		return false // what gathered while nobody served is no overload
+	}
 	age := time.Duration(l.now - at)
 	if age > behindFor {
 		l.pace.behind()

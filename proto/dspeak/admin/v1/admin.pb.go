@@ -307,6 +307,94 @@ func (x *Worker) GetSocketFaults() map[string]uint64 {
 	return nil
 }
 
+type RestartWorkerRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Slot          uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartWorkerRequest) Reset() {
+	*x = RestartWorkerRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartWorkerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartWorkerRequest) ProtoMessage() {}
+
+func (x *RestartWorkerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartWorkerRequest.ProtoReflect.Descriptor instead.
+func (*RestartWorkerRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *RestartWorkerRequest) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+type RestartWorkerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        *Worker                `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestartWorkerResponse) Reset() {
+	*x = RestartWorkerResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestartWorkerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestartWorkerResponse) ProtoMessage() {}
+
+func (x *RestartWorkerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestartWorkerResponse.ProtoReflect.Descriptor instead.
+func (*RestartWorkerResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RestartWorkerResponse) GetWorker() *Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
 type ListChannelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -315,7 +403,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -327,7 +415,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[3]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -340,7 +428,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 type ListChannelsResponse struct {
@@ -352,7 +440,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -364,7 +452,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[4]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -377,7 +465,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelSummary {
@@ -402,7 +490,7 @@ type ChannelSummary struct {
 
 func (x *ChannelSummary) Reset() {
 	*x = ChannelSummary{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -414,7 +502,7 @@ func (x *ChannelSummary) String() string {
 func (*ChannelSummary) ProtoMessage() {}
 
 func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -427,7 +515,7 @@ func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelSummary.ProtoReflect.Descriptor instead.
 func (*ChannelSummary) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ChannelSummary) GetChannelId() string {
@@ -481,7 +569,7 @@ type GetChannelRequest struct {
 
 func (x *GetChannelRequest) Reset() {
 	*x = GetChannelRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -493,7 +581,7 @@ func (x *GetChannelRequest) String() string {
 func (*GetChannelRequest) ProtoMessage() {}
 
 func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -506,7 +594,7 @@ func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelRequest.ProtoReflect.Descriptor instead.
 func (*GetChannelRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetChannelRequest) GetChannelId() string {
@@ -528,7 +616,7 @@ type GetChannelResponse struct {
 
 func (x *GetChannelResponse) Reset() {
 	*x = GetChannelResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -540,7 +628,7 @@ func (x *GetChannelResponse) String() string {
 func (*GetChannelResponse) ProtoMessage() {}
 
 func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -553,7 +641,7 @@ func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelResponse.ProtoReflect.Descriptor instead.
 func (*GetChannelResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetChannelResponse) GetSummary() *ChannelSummary {
@@ -592,7 +680,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +692,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +705,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *User) GetUserId() string {
@@ -670,7 +758,7 @@ type Transport struct {
 
 func (x *Transport) Reset() {
 	*x = Transport{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -682,7 +770,7 @@ func (x *Transport) String() string {
 func (*Transport) ProtoMessage() {}
 
 func (x *Transport) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -695,7 +783,7 @@ func (x *Transport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transport.ProtoReflect.Descriptor instead.
 func (*Transport) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Transport) GetTransportId() string {
@@ -761,7 +849,7 @@ type Hearing struct {
 
 func (x *Hearing) Reset() {
 	*x = Hearing{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +861,7 @@ func (x *Hearing) String() string {
 func (*Hearing) ProtoMessage() {}
 
 func (x *Hearing) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +874,7 @@ func (x *Hearing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hearing.ProtoReflect.Descriptor instead.
 func (*Hearing) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Hearing) GetListenerUserId() string {
@@ -848,7 +936,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -860,7 +948,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -873,7 +961,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Link) GetPackets() uint64 {
@@ -944,7 +1032,7 @@ type KickUserRequest struct {
 
 func (x *KickUserRequest) Reset() {
 	*x = KickUserRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1044,7 @@ func (x *KickUserRequest) String() string {
 func (*KickUserRequest) ProtoMessage() {}
 
 func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1057,7 @@ func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserRequest.ProtoReflect.Descriptor instead.
 func (*KickUserRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *KickUserRequest) GetChannelId() string {
@@ -1003,7 +1091,7 @@ type KickUserResponse struct {
 
 func (x *KickUserResponse) Reset() {
 	*x = KickUserResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1015,7 +1103,7 @@ func (x *KickUserResponse) String() string {
 func (*KickUserResponse) ProtoMessage() {}
 
 func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1028,7 +1116,7 @@ func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserResponse.ProtoReflect.Descriptor instead.
 func (*KickUserResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *KickUserResponse) GetSockets() uint32 {
@@ -1076,7 +1164,11 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01B\x06\n" +
 	"\x04_cpuB\x13\n" +
-	"\x11_last_takeover_ms\"\x15\n" +
+	"\x11_last_takeover_ms\"*\n" +
+	"\x14RestartWorkerRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\"H\n" +
+	"\x15RestartWorkerResponse\x12/\n" +
+	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"\x15\n" +
 	"\x13ListChannelsRequest\"S\n" +
 	"\x14ListChannelsResponse\x12;\n" +
 	"\bchannels\x18\x01 \x03(\v2\x1f.dspeak.admin.v1.ChannelSummaryR\bchannels\"\xce\x01\n" +
@@ -1146,13 +1238,14 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\",\n" +
 	"\x10KickUserResponse\x12\x18\n" +
-	"\asockets\x18\x01 \x01(\rR\asockets2\xed\x02\n" +
+	"\asockets\x18\x01 \x01(\rR\asockets2\xcd\x03\n" +
 	"\fAdminService\x12X\n" +
 	"\vListWorkers\x12#.dspeak.admin.v1.ListWorkersRequest\x1a$.dspeak.admin.v1.ListWorkersResponse\x12[\n" +
 	"\fListChannels\x12$.dspeak.admin.v1.ListChannelsRequest\x1a%.dspeak.admin.v1.ListChannelsResponse\x12U\n" +
 	"\n" +
 	"GetChannel\x12\".dspeak.admin.v1.GetChannelRequest\x1a#.dspeak.admin.v1.GetChannelResponse\x12O\n" +
-	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
+	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponse\x12^\n" +
+	"\rRestartWorker\x12%.dspeak.admin.v1.RestartWorkerRequest\x1a&.dspeak.admin.v1.RestartWorkerResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_dspeak_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1166,47 +1259,52 @@ func file_dspeak_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_dspeak_admin_v1_admin_proto_rawDescData
 }
 
-var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
 var file_dspeak_admin_v1_admin_proto_goTypes = []any{
-	(*ListWorkersRequest)(nil),   // 0: dspeak.admin.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),  // 1: dspeak.admin.v1.ListWorkersResponse
-	(*Worker)(nil),               // 2: dspeak.admin.v1.Worker
-	(*ListChannelsRequest)(nil),  // 3: dspeak.admin.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil), // 4: dspeak.admin.v1.ListChannelsResponse
-	(*ChannelSummary)(nil),       // 5: dspeak.admin.v1.ChannelSummary
-	(*GetChannelRequest)(nil),    // 6: dspeak.admin.v1.GetChannelRequest
-	(*GetChannelResponse)(nil),   // 7: dspeak.admin.v1.GetChannelResponse
-	(*User)(nil),                 // 8: dspeak.admin.v1.User
-	(*Transport)(nil),            // 9: dspeak.admin.v1.Transport
-	(*Hearing)(nil),              // 10: dspeak.admin.v1.Hearing
-	(*Link)(nil),                 // 11: dspeak.admin.v1.Link
-	(*KickUserRequest)(nil),      // 12: dspeak.admin.v1.KickUserRequest
-	(*KickUserResponse)(nil),     // 13: dspeak.admin.v1.KickUserResponse
-	nil,                          // 14: dspeak.admin.v1.Worker.SocketFaultsEntry
+	(*ListWorkersRequest)(nil),    // 0: dspeak.admin.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 1: dspeak.admin.v1.ListWorkersResponse
+	(*Worker)(nil),                // 2: dspeak.admin.v1.Worker
+	(*RestartWorkerRequest)(nil),  // 3: dspeak.admin.v1.RestartWorkerRequest
+	(*RestartWorkerResponse)(nil), // 4: dspeak.admin.v1.RestartWorkerResponse
+	(*ListChannelsRequest)(nil),   // 5: dspeak.admin.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil),  // 6: dspeak.admin.v1.ListChannelsResponse
+	(*ChannelSummary)(nil),        // 7: dspeak.admin.v1.ChannelSummary
+	(*GetChannelRequest)(nil),     // 8: dspeak.admin.v1.GetChannelRequest
+	(*GetChannelResponse)(nil),    // 9: dspeak.admin.v1.GetChannelResponse
+	(*User)(nil),                  // 10: dspeak.admin.v1.User
+	(*Transport)(nil),             // 11: dspeak.admin.v1.Transport
+	(*Hearing)(nil),               // 12: dspeak.admin.v1.Hearing
+	(*Link)(nil),                  // 13: dspeak.admin.v1.Link
+	(*KickUserRequest)(nil),       // 14: dspeak.admin.v1.KickUserRequest
+	(*KickUserResponse)(nil),      // 15: dspeak.admin.v1.KickUserResponse
+	nil,                           // 16: dspeak.admin.v1.Worker.SocketFaultsEntry
 }
 var file_dspeak_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: dspeak.admin.v1.ListWorkersResponse.workers:type_name -> dspeak.admin.v1.Worker
-	14, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
-	5,  // 2: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
-	5,  // 3: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
-	8,  // 4: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
-	10, // 5: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
-	11, // 6: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
-	9,  // 7: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
-	11, // 8: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
-	0,  // 9: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
-	3,  // 10: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
-	6,  // 11: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
-	12, // 12: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
-	1,  // 13: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
-	4,  // 14: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
-	7,  // 15: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
-	13, // 16: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
-	13, // [13:17] is the sub-list for method output_type
-	9,  // [9:13] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	16, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
+	2,  // 2: dspeak.admin.v1.RestartWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
+	7,  // 3: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
+	7,  // 4: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
+	10, // 5: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
+	12, // 6: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
+	13, // 7: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
+	11, // 8: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
+	13, // 9: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
+	0,  // 10: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
+	5,  // 11: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
+	8,  // 12: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
+	14, // 13: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
+	3,  // 14: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
+	1,  // 15: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
+	6,  // 16: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
+	9,  // 17: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
+	15, // 18: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
+	4,  // 19: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_admin_v1_admin_proto_init() }
@@ -1215,16 +1313,16 @@ func file_dspeak_admin_v1_admin_proto_init() {
 		return
 	}
 	file_dspeak_admin_v1_admin_proto_msgTypes[2].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[5].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[8].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[11].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[7].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_admin_v1_admin_proto_rawDesc), len(file_dspeak_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   15,
+			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,10 +21,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	AdminService_ListWorkers_FullMethodName  = "/dspeak.admin.v1.AdminService/ListWorkers"
-	AdminService_ListChannels_FullMethodName = "/dspeak.admin.v1.AdminService/ListChannels"
-	AdminService_GetChannel_FullMethodName   = "/dspeak.admin.v1.AdminService/GetChannel"
-	AdminService_KickUser_FullMethodName     = "/dspeak.admin.v1.AdminService/KickUser"
+	AdminService_ListWorkers_FullMethodName   = "/dspeak.admin.v1.AdminService/ListWorkers"
+	AdminService_ListChannels_FullMethodName  = "/dspeak.admin.v1.AdminService/ListChannels"
+	AdminService_GetChannel_FullMethodName    = "/dspeak.admin.v1.AdminService/GetChannel"
+	AdminService_KickUser_FullMethodName      = "/dspeak.admin.v1.AdminService/KickUser"
+	AdminService_RestartWorker_FullMethodName = "/dspeak.admin.v1.AdminService/RestartWorker"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -39,6 +40,10 @@ type AdminServiceClient interface {
 	GetChannel(ctx context.Context, in *GetChannelRequest, opts ...grpc.CallOption) (*GetChannelResponse, error)
 	// KickUser ends a user's sessions in a channel at once and stops the media.
 	KickUser(ctx context.Context, in *KickUserRequest, opts ...grpc.CallOption) (*KickUserResponse, error)
+	// RestartWorker replaces a worker's process by a new one that goes on with its
+	// state, and answers when that serves. UNAVAILABLE: the
+	// worker does not serve.
+	RestartWorker(ctx context.Context, in *RestartWorkerRequest, opts ...grpc.CallOption) (*RestartWorkerResponse, error)
 }
 
 type adminServiceClient struct {
@@ -89,6 +94,16 @@ func (c *adminServiceClient) KickUser(ctx context.Context, in *KickUserRequest, 
 	return out, nil
 }
 
+func (c *adminServiceClient) RestartWorker(ctx context.Context, in *RestartWorkerRequest, opts ...grpc.CallOption) (*RestartWorkerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestartWorkerResponse)
+	err := c.cc.Invoke(ctx, AdminService_RestartWorker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -101,6 +116,10 @@ type AdminServiceServer interface {
 	GetChannel(context.Context, *GetChannelRequest) (*GetChannelResponse, error)
 	// KickUser ends a user's sessions in a channel at once and stops the media.
 	KickUser(context.Context, *KickUserRequest) (*KickUserResponse, error)
+	// RestartWorker replaces a worker's process by a new one that goes on with its
+	// state, and answers when that serves. UNAVAILABLE: the
+	// worker does not serve.
+	RestartWorker(context.Context, *RestartWorkerRequest) (*RestartWorkerResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -122,6 +141,9 @@ func (UnimplementedAdminServiceServer) GetChannel(context.Context, *GetChannelRe
 }
 func (UnimplementedAdminServiceServer) KickUser(context.Context, *KickUserRequest) (*KickUserResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method KickUser not implemented")
+}
+func (UnimplementedAdminServiceServer) RestartWorker(context.Context, *RestartWorkerRequest) (*RestartWorkerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RestartWorker not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -216,6 +238,24 @@ func _AdminService_KickUser_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_RestartWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestartWorkerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).RestartWorker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_RestartWorker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).RestartWorker(ctx, req.(*RestartWorkerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -238,6 +278,10 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "KickUser",
 			Handler:    _AdminService_KickUser_Handler,
+		},
+		{
+			MethodName: "RestartWorker",
+			Handler:    _AdminService_RestartWorker_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
