@@ -58,7 +58,7 @@ type Loop struct {
 	out       outbox
 	pace      pacer
 	now       instant   // of this turn
-	began     instant   // when the loop was made
+	oldSince  instant   // since when packets have been old when they were read; 0: they are not
 	wall      int64     // Unix ns of this turn
 	base      time.Time // instant 0
 	inHand    uint64    // as in the ledger's header
@@ -140,7 +140,6 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 	l.frameFn = l.onFrame
 	l.base = clockBase(l.clock())
 	l.readClock()
-	l.began = l.now
 	l.resume()
 	return l, nil
 }

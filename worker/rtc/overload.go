@@ -6,8 +6,8 @@ import (
 )
 
 // When the loop has more to forward than it can, packets grow old in the kernel's
-// receive buffer. Forwarding is what costs, so packets that have waited too long are
-// received and booked, but not forwarded: none up to freshFor, all from staleFor on,
+// receive buffer. Forwarding is what costs, so once that goes on for a while, packets
+// that have waited too long are received and booked, but not forwarded: none up to freshFor, all from staleFor on,
 // and between the two a share that grows with their age. The age settles where that
 // share is what the loop cannot do, far below what the buffer could hold.
 //
@@ -20,8 +20,9 @@ const (
 	staleFor = 120 * time.Millisecond
 	// behindFor is the age that packets reach only if the loop does not keep up.
 	behindFor = 10 * time.Millisecond
-	// settleFor is how long a new loop may take to work off what gathered before it.
-	settleFor = 500 * time.Millisecond
+	// sustainedFor is how long packets must have been old without a break: a process that
+	// had no CPU for a moment, or took over from another, works off what gathered.
+	sustainedFor = 500 * time.Millisecond
 	// believedAge is the largest age that a packet may have: the clock was set if it
 	// seems older.
 	believedAge = 10 * time.Second
@@ -42,14 +43,18 @@ func tooLate(age time.Duration, draw func() float64) bool {
 // leaveOut says whether a packet that arrived at that instant is not forwarded, and
 // counts it.
 func (l *Loop) leaveOut(p *producer, at instant) bool {
-	if l.now-l.began < instant(settleFor) {
-		return false // what gathered while nobody served is no overload
-	}
 	age := time.Duration(l.now - at)
 	if age > behindFor {
 		l.pace.behind()
 	}
-	if !tooLate(age, rand.Float64) {
+	if age <= freshFor {
+		l.oldSince = 0
+		return false
+	}
+	if l.oldSince == 0 {
+		l.oldSince = l.now
+	}
+	if l.now-l.oldSince < instant(sustainedFor) || !tooLate(age, rand.Float64) {
 		return false
 	}
 	p.late++
