@@ -160,7 +160,7 @@ func TestTooLate(t *testing.T) {
 // falls.
 func TestOverload(t *testing.T) {
 	const speakers, rounds = 10, 500
-	const settled = 75 // rounds until an overload is sustained and its first backlog gone
+	const settled = 75                            // rounds until an overload is sustained and its first backlog gone
 	const each = 20 * time.Millisecond / speakers // between two packets
 	const cost = 2 * each                         // of forwarding one
 	b := newBench(t)
