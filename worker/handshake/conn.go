@@ -26,11 +26,14 @@ type fedConn struct {
 	send   func([]byte)
 	muted  bool
 	keep   bool // whether the last flight is ours
+	hold   bool // whether it is kept only
 	flight [][]byte
 }
 
-func newFedConn(in <-chan []byte, send func([]byte), keepFlight bool) *fedConn {
-	return &fedConn{in: in, deadline: deadline.New(), closed: make(chan struct{}), send: send, keep: keepFlight}
+func newFedConn(in <-chan []byte, p Params) *fedConn {
+	return &fedConn{
+		in: in, deadline: deadline.New(), closed: make(chan struct{}), send: p.Send, keep: p.Role == Server, hold: p.HoldLast,
+	}
 }
 
 // ReadFrom waits for the next fed datagram.
@@ -47,7 +50,7 @@ func (c *fedConn) ReadFrom(b []byte) (int, net.Addr, error) {
 
 // WriteTo sends a datagram, unless the connection is muted, and keeps the
 // flight that begins with our ChangeCipherSpec: in the server role it is the
-// last of the whole handshake.
+// last of the whole handshake. A held one is not sent.
 func (c *fedConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -60,6 +63,9 @@ func (c *fedConn) WriteTo(b []byte, _ net.Addr) (int, error) {
 		}
 		if (len(c.flight) > 0 && len(c.flight) < maxFlight) || holds(b, typeChangeCipherSpec, 0) {
 			c.flight = append(c.flight, bytes.Clone(b))
+		}
+		if c.hold && len(c.flight) > 0 {
+			return len(b), nil
 		}
 	}
 	c.send(b)

@@ -111,6 +111,9 @@ type Params struct {
 	// one call at a time, must not block and must copy. It may be called once
 	// more after Close.
 	Send func(datagram []byte)
+	// HoldLast leaves the last flight, if it is ours, to the caller: it is in the
+	// Result only, so that nothing tells the peer of keys that nobody has kept yet.
+	HoldLast bool
 	// Done gets the outcome, once, from a goroutine of the pool, which is not
 	// free for another handshake before it returns. It is not called for a
 	// handshake that was closed before it ended.
@@ -129,7 +132,7 @@ type Result struct {
 	LocalKey, LocalSalt, RemoteKey, RemoteSalt []byte
 	// State is the serialised DTLS state, for ParseAlert. It holds secrets.
 	State []byte
-	// LastFlight are the datagrams to be sent again when the peer repeats its
-	// last flight. Empty in the client role, where the peer's flight is the last.
+	// LastFlight are the datagrams to be sent again when the peer repeats its last
+	// flight, and a first time with HoldLast. Empty in the client role, where the peer's flight is the last.
 	LastFlight [][]byte
 }

@@ -320,6 +320,29 @@ func TestLastFlightCompletesThePeer(t *testing.T) {
 	})
 }
 
+func TestHeldLastFlightIsNotSent(t *testing.T) {
+	l := newLink(t, newPool(t, Config{}), setup{role: Server, hold: true})
+	done := make(chan error, 1)
+	go func() { done <- l.peer.Handshake() }()
+	r := <-l.results
+	if r.Err != nil || len(r.LastFlight) == 0 {
+		t.Fatalf("%v, %d datagrams", r.Err, len(r.LastFlight))
+	}
+	for _, b := range l.ours() {
+		if holds(b, typeChangeCipherSpec, 0) {
+			t.Error("the last flight was sent")
+		}
+	}
+	for _, b := range r.LastFlight {
+		l.peerIn <- b
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	checkKeys(t, l, Server, r)
+	l.close()
+}
+
 func TestQuietPeerTimesOut(t *testing.T) {
 	for _, role := range []Role{Server, Client} {
 		t.Run(fmt.Sprint(role), func(t *testing.T) {

@@ -64,6 +64,7 @@ type setup struct {
 	prints   []Fingerprint // announced by the peer; nil: the true ones
 	mtu      int
 	flight   time.Duration
+	hold     bool
 	hello    dtls.ClientOption
 	toPeer   func([]byte) [][]byte
 	toUs     func([]byte) [][]byte
@@ -88,7 +89,7 @@ func newLink(tb testing.TB, p *Pool, s setup) *link {
 	if l.toUs == nil {
 		l.toUs = asIs
 	}
-	peerConn := newFedConn(l.peerIn, l.receive, false)
+	peerConn := newFedConn(l.peerIn, Params{Send: l.receive})
 	var err error
 	if s.role == Client {
 		l.peer, err = dtls.ServerWithOptions(peerConn, peerAddr{}, append(serverOptions(peerOptions(cert, s)),
@@ -104,7 +105,7 @@ func newLink(tb testing.TB, p *Pool, s setup) *link {
 		tb.Fatal(err)
 	}
 	l.h, err = p.Start(Params{
-		Role: s.role, Remote: s.prints, Send: l.send,
+		Role: s.role, Remote: s.prints, Send: l.send, HoldLast: s.hold,
 		Done: func(r Result) { l.results <- r },
 	})
 	if err != nil {

@@ -75,7 +75,7 @@ func NewPool(cfg Config) (*Pool, error) {
 	}
 	p := &Pool{cfg: cfg, active: make(map[*Handshake]struct{})}
 	// The library's own check of the configuration, before the first peer needs it.
-	session, err := p.open(newFedConn(nil, nil, false), Server, func([][]byte, [][]*x509.Certificate) error { return nil })
+	session, err := p.open(newFedConn(nil, Params{}), Server, func([][]byte, [][]*x509.Certificate) error { return nil })
 	if err != nil {
 		return nil, fmt.Errorf("handshake pool: %w: %w", err, errs.ErrInvalid)
 	}

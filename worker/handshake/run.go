@@ -20,7 +20,7 @@ const exporterLabel = "EXTRACTOR-dtls_srtp"
 
 // run does one handshake. The library's goroutines end with it.
 func (p *Pool) run(ctx context.Context, h *Handshake) Result {
-	conn := newFedConn(h.in, h.params.Send, h.params.Role == Server)
+	conn := newFedConn(h.in, h.params)
 	var refused error // set by the callback, read when the handshake is over
 	check := func(certs [][]byte, _ [][]*x509.Certificate) error {
 		if len(certs) == 0 || !matchesAny(certs[0], h.remote) {

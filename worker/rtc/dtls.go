@@ -165,8 +165,9 @@ func (l *Loop) startClientHandshake(t *transport) {
 // When the pool is full, the peer's next datagram or check tries again.
 func (l *Loop) startHandshake(t *transport) {
 	h, err := l.pool.Start(handshake.Params{
-		Role:   t.dtls.role,
-		Remote: t.dtls.remote,
+		Role:     t.dtls.role,
+		Remote:   t.dtls.remote,
+		HoldLast: true, // a client that has it counts on the keys, which must be in the ledger
 		Send: func(datagram []byte) {
 			b := slices.Clone(datagram)
 			l.mail.offer(func() { l.sendDTLS(t, b) })
@@ -282,6 +283,9 @@ func (l *Loop) onHandshakeDone(t *transport, r handshake.Result) {
 		l.log.Info("dtls failed", transportAttr(t), obs.Err(r.Err))
 		l.giveUp(t, ReasonDtlsFailed)
 		return
+	}
+	for _, datagram := range r.LastFlight {
+		l.sendInOrder(t, datagram)
 	}
 	l.emitState(t)
 }
