@@ -3,8 +3,10 @@ package process
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -115,6 +117,28 @@ func TestRestart(t *testing.T) {
 	if err := p.Restart(ctx, 0); err == nil {
 		t.Fatal("restarted after the end")
 	}
+}
+
+// TestRestartWithoutALedgerIsRefused: the users would be lost.
+func TestRestartWithoutALedgerIsRefused(t *testing.T) {
+	p, err := NewPool(testConfig(t), slog.New(slog.DiscardHandler)) // never run
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := p.keepers[0]
+	if k.conn, err = dial(p.SocketPath(0)); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = k.conn.Close() }()
+	ctx, cancel := context.WithCancel(t.Context())
+	watched := make(chan string, 1)
+	c := &child{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}, exited: make(chan struct{})}
+	go func() { watched <- k.watch(ctx, c, Event{}, nil) }()
+	if err := k.restart(t.Context()); !errors.Is(err, errs.ErrUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	cancel()
+	<-watched
 }
 
 // ledgers counts the ledgers that this process holds.

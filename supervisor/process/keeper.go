@@ -40,8 +40,9 @@ type keeper struct {
 	policy restartPolicy
 	conn   *grpc.ClientConn // of the slot, whatever process serves it
 	state  slotState
-	// retire asks the goroutine to replace the process that serves.
-	retire chan struct{}
+	// retire asks the goroutine to replace the process that serves; it answers at once
+	// whether it does.
+	retire chan chan<- error
 
 	mu     sync.Mutex
 	info   WorkerInfo                   // guarded by mu
@@ -50,7 +51,7 @@ type keeper struct {
 
 func newKeeper(p *Pool, slot ident.Slot) *keeper {
 	k := &keeper{
-		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(), retire: make(chan struct{}),
+		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(), retire: make(chan chan<- error),
 		log: p.log.With(slog.Any(obs.KeySlot, slot)),
 	}
 	if n := len(p.cfg.CPUs); n > 0 {
@@ -315,10 +316,12 @@ func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.
 		case <-c.exited:
 		case cause = <-hung:
 			k.setState(StateHung)
-		case <-k.retire:
+		case answer := <-k.retire:
 			if k.state.ledger == nil {
-				continue // it would lose its users; restart tells in time
+				answer <- fmt.Errorf("worker %d has no ledger, a restart would lose its users: %w", k.slot, errs.ErrUnavailable)
+				continue
 			}
+			answer <- nil
 			cause = CauseRestart
 		case <-ctx.Done():
 		}
@@ -331,11 +334,14 @@ func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.
 
 // restart asks for another process and waits until it serves. Any goroutine.
 func (k *keeper) restart(ctx context.Context) error {
-	before := k.snapshot()
+	before, answer := k.snapshot(), make(chan error, 1)
 	select {
-	case k.retire <- struct{}{}:
+	case k.retire <- answer:
 	case <-ctx.Done():
 		return fmt.Errorf("worker %d does not serve: %w", k.slot, errs.ErrUnavailable)
+	}
+	if err := <-answer; err != nil {
+		return err
 	}
 	ticker := time.NewTicker(restartPoll)
 	defer ticker.Stop()
