@@ -67,11 +67,12 @@ func ValidateRtpParameters(p RtpParameters) error {
 	if !isVisible(p.Mid) {
 		return invalid("mid %q holds a character that SDP does not allow", p.Mid)
 	}
-	// The cname stands in the SDP of every listener: it must not carry a line end.
+	// The cname stands in the SDP of every listener: it must not carry a line end, nor
+	// what separates parameters there. No browser's has either.
 	if n := len(p.Rtcp.CNAME); n > maxCNAME {
 		return invalid("rtcp cname of %d bytes, want at most %d", n, maxCNAME)
 	}
-	if !isVisible(p.Rtcp.CNAME) {
+	if !isVisible(p.Rtcp.CNAME) || strings.Contains(p.Rtcp.CNAME, ";") {
 		return invalid("rtcp cname %q holds a character that SDP does not allow", cut(p.Rtcp.CNAME))
 	}
 	return validateEncodings(&p)
