@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -160,7 +161,11 @@ func (e *engine) run(ctx context.Context) error {
 			return errors.Join(err, e.close(ctx))
 		}
 		for i := range n {
-			if t := e.table[e.events[i].Fd].Load(); t != nil {
+			switch t := e.table[e.events[i].Fd].Load(); {
+			case t == nil:
+			case t.stream != nil:
+				e.receiveStream(t)
+			default:
 				e.receive(t)
 			}
 		}
@@ -223,8 +228,12 @@ func (e *engine) welcome(now int64) {
 // checks sends the connectivity and consent checks and the reports that are due.
 func (e *engine) checks(now int64) {
 	e.welcome(now)
+	e.served = slices.DeleteFunc(e.served, func(s served) bool { return s.transport.leaving.Load() && e.remove(s.transport) })
 	for i := range e.served {
 		s := &e.served[i]
+		if s.transport.stream != nil {
+			e.redial(s.transport, now)
+		}
 		if now >= s.check {
 			s.check = now + int64(s.transport.checkDue())
 		}
@@ -254,6 +263,21 @@ func (e *engine) reportDue(t *transport) {
 	if !t.floor && !e.quiet.Load() && len(*t.pairs.Load()) > 0 && t.connectedNow() {
 		e.report(t, time.Now())
 	}
+}
+
+// remove ends one transport without a farewell: its user has closed it by
+// signaling. It is true.
+func (e *engine) remove(t *transport) bool {
+	if t.handshake != nil {
+		t.handshake.Close()
+	}
+	e.table[t.fd].Store(nil)
+	if drops, err := socketDrops(t.fd); err == nil {
+		e.kernelDrops += drops
+	}
+	_ = unix.Close(t.fd) // nothing is left to be written
+	close(t.gone)
+	return true
 }
 
 // close ends the handshakes, says farewell and closes the sockets. What adds transports must

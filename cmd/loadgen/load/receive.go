@@ -51,11 +51,19 @@ func (e *engine) handle(t *transport, datagram []byte, at int64) {
 	case datagram[0] < 4:
 		t.answered(datagram)
 	case datagram[0] >= 20 && datagram[0] < 64:
+		if t.watch != nil && t.connectedNow() {
+			t.watch.DTLS(datagram)
+		}
 		if t.handshake != nil {
 			t.handshake.Feed(datagram)
 		}
 	case datagram[1] >= 192 && datagram[1] <= 223: // RFC 5761 section 4
-		e.handleRTCP(t, datagram, at)
+		authentic := e.handleRTCP(t, datagram, at)
+		if t.watch != nil {
+			t.watch.RTCP(datagram, t.srtcpIndex(datagram), authentic)
+		}
+	case t.watch != nil:
+		e.show(t, datagram, at)
 	default:
 		e.count(t, datagram, at)
 	}
@@ -88,6 +96,25 @@ func (e *engine) count(t *transport, datagram []byte, at int64) {
 	tally.delivered++
 	tally.bytes += uint64(len(datagram))
 	tally.latency.add(time.Duration(at - p.speaker.sentAt[i].Load()))
+}
+
+// show gives one RTP packet to the transport's watch.
+func (e *engine) show(t *transport, datagram []byte, at int64) {
+	authentic := e.authentic(t, datagram)
+	if p := (*t.pairs.Load())[binary.BigEndian.Uint32(datagram[8:])]; p != nil && authentic {
+		p.reception.packet(binary.BigEndian.Uint16(datagram[2:]), binary.BigEndian.Uint32(datagram[4:]), at)
+	}
+	t.watch.RTP(datagram, authentic, at)
+}
+
+// srtcpIndex reads the index of a protected RTCP packet: its last 31 bits under
+// AES-GCM (RFC 7714 section 9.2), before the tag otherwise (RFC 3711 section 3.4).
+func (t *transport) srtcpIndex(datagram []byte) uint32 {
+	end := len(datagram) - t.trailer
+	if end < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(datagram[end-4:]) &^ (1 << 31)
 }
 
 // countFloor books one packet of the bare sending loop.

@@ -98,22 +98,22 @@ func (r *reception) report(ssrc uint32, now int64) rtcp.ReceptionReport {
 	return block
 }
 
-// handleRTCP handles a datagram of RTCP.
-func (e *engine) handleRTCP(t *transport, datagram []byte, at int64) {
+// handleRTCP handles a datagram of RTCP and says whether it is authentic.
+func (e *engine) handleRTCP(t *transport, datagram []byte, at int64) bool {
 	e.rtcp++
 	if !t.connectedNow() {
 		e.reports.Malformed++
-		return
+		return false
 	}
 	plain, err := t.incoming.DecryptRTCP(e.plain[:0], datagram, &e.rtcpHeader)
 	if err != nil {
 		e.reports.Malformed++
-		return
+		return false
 	}
 	packets, err := rtcp.Unmarshal(plain)
 	if err != nil {
 		e.reports.Malformed++
-		return
+		return true
 	}
 	for _, packet := range packets {
 		switch p := packet.(type) {
@@ -130,6 +130,7 @@ func (e *engine) handleRTCP(t *transport, datagram []byte, at int64) {
 			e.reports.Other++
 		}
 	}
+	return true
 }
 
 // report sends the receiver reports of a hearing user.

@@ -136,14 +136,17 @@ type fingerprint struct {
 	Value     string `json:"value"`
 }
 
-// remote picks the UDP candidate to use: loopback first, so that a test on one
+// remote picks the UDP candidate to use.
+func (p transportParams) remote() (remote, error) { return p.pick("udp") }
+
+// pick picks a candidate of the protocol: loopback first, so that a test on one
 // machine stays on it, then by priority.
-func (p transportParams) remote() (remote, error) {
-	r := remote{id: p.ID, ufrag: p.IceParameters.UsernameFragment, password: p.IceParameters.Password}
+func (p transportParams) pick(protocol string) (remote, error) {
+	r := remote{id: p.ID, ufrag: p.IceParameters.UsernameFragment, password: p.IceParameters.Password, tcp: protocol == "tcp"}
 	var best uint64
 	for _, c := range p.IceCandidates {
 		addr, err := netip.ParseAddr(c.Address)
-		if err != nil || c.Protocol != "udp" {
+		if err != nil || c.Protocol != protocol {
 			continue
 		}
 		rank := uint64(c.Priority) + 1
@@ -155,7 +158,7 @@ func (p transportParams) remote() (remote, error) {
 		}
 	}
 	if best == 0 {
-		return remote{}, fmt.Errorf("transport %s: UDP candidate: %w", p.ID, errs.ErrNotFound)
+		return remote{}, fmt.Errorf("transport %s: %s candidate: %w", p.ID, protocol, errs.ErrNotFound)
 	}
 	for _, f := range p.DtlsParameters.Fingerprints {
 		r.fingerprints = append(r.fingerprints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})

@@ -30,6 +30,8 @@ const (
 	consentEvery = 5 * time.Second
 	// iceLocalPreference is that of the only candidate (RFC 8445 section 5.1.2.1).
 	icePriority = 126<<24 | 65535<<8 | 255
+	// hmacTag is the length of HMAC-SHA1-80's tag (RFC 3711 section 5.2).
+	hmacTag = 10
 )
 
 // transport is the client side of one WebRTC transport: a UDP socket connected
@@ -41,6 +43,13 @@ type transport struct {
 	fd     int
 	// floor marks a receiver of the bare sending loop: it has nothing but fd.
 	floor bool
+	// stream is nil unless fd is a TCP connection.
+	stream *stream
+	// watch gets what arrives instead of the counts of a load; nil: nobody does.
+	watch Watch
+	// leaving asks the engine to end the transport, which closes gone.
+	leaving atomic.Bool
+	gone    chan struct{}
 
 	// Set before the engine knows the transport, then constant.
 	username string // "remote:local"
@@ -58,6 +67,7 @@ type transport struct {
 	state    []byte        // that of DTLS, for the farewell
 	outgoing *srtp.Context // used after done by the pacer if a speaker's, else by the engine
 	incoming *srtp.Context // used by the engine after done
+	trailer  int           // bytes after the index of an SRTCP packet
 
 	start handshakeStart
 	// pairs maps a consumer's SSRC to what it carries; replaced whole by user
@@ -74,12 +84,22 @@ type remote struct {
 	ufrag        string
 	password     string
 	address      netip.AddrPort
+	tcp          bool // address is that of a TCP candidate
 	fingerprints []handshake.Fingerprint
 }
 
 // newTransport opens the socket and hands it to the engine, which begins to check.
 func newTransport(e *engine, r remote) (*transport, error) {
-	fd, err := dialUDP(r.address)
+	return openTransport(e, r, nil)
+}
+
+// openTransport is newTransport whose packets go to the watch, unless that is nil.
+func openTransport(e *engine, r remote, watch Watch) (*transport, error) {
+	dial := dialUDP
+	if r.tcp {
+		dial = dialTCP
+	}
+	fd, err := dial(r.address)
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +111,11 @@ func newTransport(e *engine, r remote) (*transport, error) {
 		password: r.password,
 		tie:      binary.BigEndian.Uint64(random[8:]),
 		done:     make(chan struct{}),
+		gone:     make(chan struct{}),
+		watch:    watch,
+	}
+	if r.tcp {
+		t.stream = newStream(r.address)
 	}
 	t.pairs.Store(&map[uint32]*pair{})
 	t.start = func() (*handshake.Handshake, error) {
@@ -106,6 +131,10 @@ func newTransport(e *engine, r remote) (*transport, error) {
 
 // write sends one datagram. A full socket buffer loses it, as a network would.
 func (t *transport) write(datagram []byte) {
+	if t.stream != nil {
+		t.writeFrame(datagram)
+		return
+	}
 	if _, err := unix.Write(t.fd, datagram); err != nil {
 		t.engine.writeErrors.Add(1)
 	}
@@ -113,14 +142,20 @@ func (t *transport) write(datagram []byte) {
 
 // check sends a binding request that nominates at once (RFC 8445 section 7.1.1).
 func (t *transport) check() {
+	if m := t.checkMessage(); m != nil {
+		t.write(m)
+	}
+}
+
+func (t *transport) checkMessage() []byte {
 	m, err := stun.Build(stun.BindingRequest, stun.TransactionID,
 		stun.NewUsername(t.username), ice.AttrControlling(t.tie), ice.PriorityAttr(icePriority), ice.UseCandidate(),
 		stun.NewShortTermIntegrity(t.password), stun.Fingerprint)
 	if err != nil {
 		t.engine.writeErrors.Add(1)
-		return
+		return nil
 	}
-	t.write(m.Raw)
+	return m.Raw
 }
 
 // answered handles a STUN message from the server.
@@ -147,6 +182,9 @@ func (t *transport) connected(r handshake.Result) {
 	t.err = r.Err
 	if r.Err == nil {
 		t.state = r.State
+		if r.Profile != handshake.AEADAES128GCM {
+			t.trailer = hmacTag
+		}
 		t.outgoing, t.incoming, t.err = contexts(r)
 	}
 	close(t.done)

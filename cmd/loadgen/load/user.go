@@ -113,20 +113,7 @@ func (u *user) produce() error {
 	var own struct {
 		ID string `json:"id"`
 	}
-	err := u.signal.call("produce", "producer-id", map[string]any{
-		"kind": "audio", "transportId": u.speaker.transport.id,
-		"rtpParameters": map[string]any{
-			"mid": "0",
-			"codecs": []any{map[string]any{
-				"mimeType": "audio/opus", "payloadType": opusPayloadType, "clockRate": rtpClock, "channels": 2,
-				"parameters":   map[string]any{"minptime": 10, "useinbandfec": 1},
-				"rtcpFeedback": []any{},
-			}},
-			"headerExtensions": []any{},
-			"encodings":        []any{map[string]any{"ssrc": u.speaker.ssrc}},
-			"rtcp":             map[string]any{"cname": u.name, "reducedSize": true},
-		},
-	}, &own)
+	err := u.signal.call("produce", "producer-id", produceRequest(u.speaker.transport.id, "0", u.name, u.speaker.ssrc), &own)
 	u.seen[own.ID] = true // nobody consumes what is its own
 	return err
 }
@@ -209,6 +196,24 @@ func (u *user) stay(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("user %s: %w", u.name, err)
 		}
+	}
+}
+
+// produceRequest is the data of produce, as a browser sends it.
+func produceRequest(transport, mid, name string, ssrc uint32) map[string]any {
+	return map[string]any{
+		"kind": "audio", "transportId": transport,
+		"rtpParameters": map[string]any{
+			"mid": mid,
+			"codecs": []any{map[string]any{
+				"mimeType": "audio/opus", "payloadType": opusPayloadType, "clockRate": rtpClock, "channels": 2,
+				"parameters":   map[string]any{"minptime": 10, "useinbandfec": 1},
+				"rtcpFeedback": []any{},
+			}},
+			"headerExtensions": []any{},
+			"encodings":        []any{map[string]any{"ssrc": ssrc}},
+			"rtcp":             map[string]any{"cname": name, "reducedSize": true},
+		},
 	}
 }
 
