@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pion/rtp"
+	"golang.org/x/sys/unix"
 
 	"github.com/dspeak/sfu/internal/errs"
 )
@@ -143,5 +144,19 @@ func (l *Link) Close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("close transport %s: %w", l.transport.id, errs.ErrUnavailable)
+	}
+}
+
+// Punctual gives the calling thread, which must be locked, the priority of one
+// with little work that is to be on time, where that is allowed. The returned
+// function takes it back.
+func Punctual() (back func()) { return raise(unix.SCHED_FIFO) }
+
+// SleepUntil blocks the calling thread: the Go runtime's timers are late by its
+// own scheduling.
+func SleepUntil(due time.Time) {
+	var now unix.Timespec
+	if d := time.Until(due); d > 0 && unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) == nil {
+		sleep(now.Nano() + int64(d))
 	}
 }

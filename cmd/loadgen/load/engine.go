@@ -272,7 +272,7 @@ func (e *engine) remove(t *transport) bool {
 		t.handshake.Close()
 	}
 	e.table[t.fd].Store(nil)
-	if drops, err := socketDrops(t.fd); err == nil {
+	if drops, err := socketDrops(t.fd); err == nil && t.stream == nil {
 		e.kernelDrops += drops
 	}
 	_ = unix.Close(t.fd) // nothing is left to be written
@@ -298,7 +298,9 @@ func (e *engine) close(ctx context.Context) error {
 			faults = append(faults, farewell(ctx, s.transport.state, s.transport.bye))
 		}
 		drops, err := socketDrops(s.transport.fd)
-		e.kernelDrops += drops
+		if s.transport.stream == nil { // of TCP, whose packets come again, they say nothing
+			e.kernelDrops += drops
+		}
 		faults = append(faults, err, unix.Close(s.transport.fd))
 	}
 	return errors.Join(append(faults, unix.Close(e.epoll))...)
