@@ -106,7 +106,8 @@ func (s *supervisor) openPool(slots int, cpus []int, hurry <-chan struct{}) erro
 		Sockets: s.media.slots, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
 		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: hurry,
-		Health: process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
+		RestartBurst: s.cfg.Workers.RestartBurst,
+		Health:       process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
 	}, s.log)
 	return err
 }

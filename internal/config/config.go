@@ -130,6 +130,9 @@ type Workers struct {
 	OrphanTimeout time.Duration
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
+	// RestartBurst is how many failures of a worker may follow each other without a
+	// pause before the next process.
+	RestartBurst int
 }
 
 // Log is how the process logs.

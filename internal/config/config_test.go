@@ -54,7 +54,7 @@ func TestDefaults(t *testing.T) {
 			Padding: PaddingAuto, BufferBytes: 4 << 20,
 		},
 		Interop: Interop{Timeout: 5 * time.Second, ICEServersInterval: 5 * time.Minute},
-		Workers: Workers{Spare: true, OrphanTimeout: time.Minute, StopTimeout: 5 * time.Second},
+		Workers: Workers{Spare: true, OrphanTimeout: time.Minute, StopTimeout: 5 * time.Second, RestartBurst: 5},
 		Log:     Log{Level: slog.LevelInfo, Format: "text"},
 	}
 	if !reflect.DeepEqual(c, want) {

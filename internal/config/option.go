@@ -286,5 +286,10 @@ func workerOptions() []Option {
 			Help: "how long a worker may take to end before it is killed",
 			set:  func(c *Config, v string) error { return duration(&c.Workers.StopTimeout, v) },
 		},
+		{
+			Name: "workers.restart_burst", Env: "DSPEAK_RESTART_BURST", Default: "5",
+			Help: "failures of a worker that may follow each other without a pause before its next process; their count halves every 30 s",
+			set:  func(c *Config, v string) error { return whole(&c.Workers.RestartBurst, v, 1, 1<<20) },
+		},
 	}
 }

@@ -51,7 +51,7 @@ type keeper struct {
 
 func newKeeper(p *Pool, slot ident.Slot) *keeper {
 	k := &keeper{
-		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(), retire: make(chan chan<- error),
+		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(p.cfg.RestartBurst), retire: make(chan chan<- error),
 		log: p.log.With(slog.Any(obs.KeySlot, slot)),
 	}
 	if n := len(p.cfg.CPUs); n > 0 {

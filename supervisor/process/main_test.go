@@ -170,7 +170,7 @@ func testConfig(t *testing.T) Config {
 	t.Helper()
 	return Config{
 		Binary: os.Args[0], RunDir: t.TempDir(), Slots: 1, Sockets: make([]Sockets, 1),
-		LogLevel: "INFO", OrphanTimeout: time.Minute, StopTimeout: 10 * time.Second,
+		LogLevel: "INFO", OrphanTimeout: time.Minute, StopTimeout: 10 * time.Second, RestartBurst: 5,
 		Health: Health{Interval: 50 * time.Millisecond, Timeout: time.Second, Failures: 2},
 	}
 }

@@ -46,6 +46,9 @@ type Config struct {
 	Padding string
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
+	// RestartBurst is how many failures of a slot may follow each other without a
+	// pause.
+	RestartBurst int
 	// Hurry ends that patience when it is closed; nil never does.
 	Hurry <-chan struct{}
 	// Health says when a worker counts as hung.
@@ -258,7 +261,7 @@ func (p *Pool) assignment(slot ident.Slot, generation ident.Generation, epoch id
 
 // keepSpare keeps one started process ready and hands it to the keeper that asks.
 func (p *Pool) keepSpare(ctx context.Context) {
-	policy := newRestartPolicy()
+	policy := newRestartPolicy(p.cfg.RestartBurst)
 	for ctx.Err() == nil {
 		c, err := p.spawn(ctx, -1)
 		if err == nil {

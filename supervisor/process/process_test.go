@@ -66,7 +66,7 @@ func TestNewPoolRefusesNonsense(t *testing.T) {
 }
 
 func TestRestartPolicy(t *testing.T) {
-	p := restartPolicy{random: func() float64 { return 0.5 }}
+	p := restartPolicy{burst: 5, random: func() float64 { return 0.5 }}
 	now := time.Unix(1000, 0)
 	var got []time.Duration
 	for range 12 {
@@ -81,7 +81,7 @@ func TestRestartPolicy(t *testing.T) {
 	if d := p.failed(now.Add(10 * failureHalfLife)); d != 0 {
 		t.Fatalf("after a long quiet the pause is %s", d)
 	}
-	p = restartPolicy{random: func() float64 { return 1 }}
+	p = restartPolicy{burst: 5, random: func() float64 { return 1 }}
 	for range 5 {
 		p.failed(now)
 	}
