@@ -19,7 +19,7 @@ BENCHCOUNT ?= 1
 # make bench-table TABLEFLAGS="--rows 20x100 --sizes constant --rounds 5 --duration 20s"
 TABLEFLAGS ?=
 
-.PHONY: build run setup test bench bench-go bench-table gen gen-check lint fuzz tidy-check tools ci clean
+.PHONY: build run setup test bench chaos bench-go bench-table gen gen-check lint fuzz tidy-check tools ci clean
 
 build: ## all programs, to bin/
 	go build -o bin/ ./cmd/...
@@ -44,6 +44,10 @@ bench-go: ## Go benchmarks, for benchstat
 
 bench-table: build ## real processes under several loads, in turns with a bare sending loop
 	@bin/loadgen table $(TABLEFLAGS)
+
+# Some eight minutes. CHAOSFLAGS=--targets makes missed times failures, too.
+chaos: build ## kill workers and supervisors of a call of 200 users, and report what they heard of it
+	bin/chaos $(CHAOSFLAGS)
 
 gen: $(TOOLS)/buf ## make all generated files again: protobuf code and the page's bundle
 	$(TOOLS)/buf generate

@@ -64,7 +64,7 @@ func command() *cobra.Command {
 			if !quiet {
 				began := time.Now()
 				cfg.Say = func(text string) {
-					fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs %s\n", time.Since(began).Seconds(), text)
+					_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "%6.1fs %s\n", time.Since(began).Seconds(), text)
 				}
 			}
 			ctx, cancel := context.WithTimeout(cmd.Context(), limit)

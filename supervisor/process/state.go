@@ -56,6 +56,7 @@ func (s *slotState) died(now time.Time, cause string, killed bool) {
 	}
 	switch {
 	case killed:
+		s.soon = 0
 	case s.resuming && now.Sub(s.served) < soonAfter:
 		s.soon++
 	default:

@@ -211,8 +211,8 @@ func (c *call) open() {
 func (c *call) shut(into *windows) {
 	now := time.Now().UnixNano()
 	for _, e := range c.all() {
-		e.shut(now, func(silence time.Duration, lost int64) {
-			if e.tcp {
+		e.shut(now, func(overTCP bool, silence time.Duration, lost int64) {
+			if overTCP {
 				into.tcp = append(into.tcp, silence)
 				into.lostByTCP += max(0, lost)
 				return

@@ -60,7 +60,32 @@ func (c *conductor) plan() (all []Kind) {
 		}
 	}
 	c.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
+	return apart(all)
+}
+
+// own says whether the process seems to end by its own fault.
+func (k Kind) own() bool { return k == Segfault || k == Stop }
+
+// apart moves faults so that no three in a row are the process's own: by those a
+// state is known that nobody can go on with, and it is given up on purpose.
+func apart(plan []Kind) []Kind {
+	row := 0
+	for i := range plan {
+		if row == 2 && plan[i].own() {
+			for j := range plan {
+				other := (i + 1 + j) % len(plan)
+				if !plan[other].own() && (other > i || other+2 < i) {
+					plan[i], plan[other] = plan[other], plan[i]
+					break
+				}
+			}
+		}
+		row++
+		if !plan[i].own() {
+			row = 0
+		}
+	}
+	return plan
 }
 
 // conduct plays the plan, a control window before each fault.
@@ -156,7 +181,7 @@ type finisher func(context.Context, *strikes) error
 // strike does what the kind of fault is, and returns when it is done to the
 // processes, not when they have survived it.
 func (c *conductor) strike(ctx context.Context, kind Kind) (finisher, error) {
-	switch kind {
+	switch kind { //nolint:exhaustive // the others strike one worker
 	case Supervisor:
 		return c.strikeSupervisor(ctx)
 	case Upgrade:

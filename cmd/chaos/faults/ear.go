@@ -171,7 +171,7 @@ func (e *ear) open() {
 
 // shut ends the window and calls book for each stream that there was all the time,
 // with the silence beyond the packet time and the packets that are missing.
-func (e *ear) shut(now int64, book func(silence time.Duration, lost int64)) {
+func (e *ear) shut(now int64, book func(overTCP bool, silence time.Duration, lost int64)) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.streams {
@@ -179,7 +179,7 @@ func (e *ear) shut(now int64, book func(silence time.Duration, lost int64)) {
 			continue
 		}
 		silence := max(s.window.silence, now-s.lastAt) - int64(packetTime)
-		book(time.Duration(max(0, silence)), s.highest-s.window.from-s.window.unique)
+		book(e.tcp || s.voice.tcp, time.Duration(max(0, silence)), s.highest-s.window.from-s.window.unique)
 	}
 }
 

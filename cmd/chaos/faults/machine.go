@@ -77,8 +77,8 @@ func (r *reaper) reap() {
 }
 
 // nobodyLeft says which processes outlive the supervisor, and ends them.
-func (r *reaper) nobodyLeft() (faults []error) {
-	err := await(context.Background(), endTimeout, func() error {
+func (r *reaper) nobodyLeft(ctx context.Context) (faults []error) {
+	err := await(ctx, endTimeout, func() error {
 		r.reap()
 		if left := descendants(); len(left) > 0 {
 			return fmt.Errorf("processes left: %v: %w", left, errs.ErrExists)
@@ -91,7 +91,7 @@ func (r *reaper) nobodyLeft() (faults []error) {
 	for _, p := range descendants() {
 		_ = unix.Kill(p.pid, unix.SIGKILL)
 	}
-	pause(context.Background(), reapEvery)
+	pause(ctx, reapEvery)
 	r.reap()
 	return []error{err}
 }

@@ -45,7 +45,7 @@ type Report struct {
 type Gaps struct {
 	// Gap is the longest silence of each pair beyond the packet time, over UDP.
 	Gap Distribution `json:"gap"`
-	// TCP is the same of users over TCP, who dial again by themselves.
+	// TCP is the same of pairs of whom one is over TCP and dials again by itself.
 	TCP      Distribution `json:"gapOfTCP"`
 	Lost     int64        `json:"packetsLost"`
 	LostTCP  int64        `json:"packetsLostOfTCP"`

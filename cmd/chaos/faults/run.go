@@ -17,8 +17,6 @@ import (
 const (
 	// gatherTimeout bounds the time until everyone hears everyone.
 	gatherTimeout = time.Minute
-	// leaveTimeout bounds the time until all users have left.
-	leaveTimeout = 30 * time.Second
 )
 
 // Run makes the call, plays all faults and returns what was noticed. An error means
@@ -47,12 +45,12 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	clients, err := load.NewClients()
 	if err != nil {
-		return Report{}, errors.Join(append(server.stop(), err)...)
+		return Report{}, errors.Join(append(server.stop(ctx), err)...)
 	}
 	n := &notes{say: cfg.Say}
 	r := &run{cfg: cfg, server: server, clients: clients, notes: n, call: newCall(cfg, server.url("ws")+"/socket", clients, n)}
 	report, err := r.play(ctx)
-	for _, fault := range server.stop() {
+	for _, fault := range server.stop(ctx) {
 		n.error(fault)
 	}
 	stopReaping()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -118,11 +119,10 @@ func (s *server) environment() []string {
 		"PORT": strconv.Itoa(s.port), "SFU_PORT": strconv.Itoa(s.media), "DSPEAK_RUN_DIR": s.runDir,
 		"DSPEAK_HTTP_HOST": "127.0.0.1", "SFU_IPV4": "127.0.0.1", "SFU_PREFERRED_FAMILY": "ipv4",
 		"SFU_GRACE_MS": strconv.FormatInt(grace.Milliseconds(), 10), "DSPEAK_WORKERS": strconv.Itoa(s.cfg.Workers),
-		"PATH": os.Getenv("PATH"), "HOME": os.TempDir(), "GORACE": "halt_on_error=1 exitcode=66",
+		"DSPEAK_RESTART_BURST": strconv.Itoa(bursts),
+		"PATH":                 os.Getenv("PATH"), "HOME": os.TempDir(), "GORACE": "halt_on_error=1 exitcode=66",
 	}
-	for name, value := range s.cfg.Env {
-		set[name] = value
-	}
+	maps.Copy(set, s.cfg.Env)
 	var list []string
 	for name, value := range set {
 		list = append(list, name+"="+value)
@@ -252,7 +252,7 @@ func (s *server) command(ctx context.Context, args ...string) error {
 }
 
 // stop ends the supervisor as an operator does and says what it left.
-func (s *server) stop() (faults []error) {
+func (s *server) stop(ctx context.Context) (faults []error) {
 	_ = s.conn.Close()
 	if s.cmd != nil {
 		_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
@@ -267,7 +267,7 @@ func (s *server) stop() (faults []error) {
 			faults = append(faults, fmt.Errorf("the supervisor did not stop within %v: %w", stopTimeout, errs.ErrUnavailable))
 		}
 	}
-	faults = append(faults, s.reaper.nobodyLeft()...)
+	faults = append(faults, s.reaper.nobodyLeft(context.WithoutCancel(ctx))...)
 	entries, err := os.ReadDir(s.runDir)
 	if err == nil {
 		for _, entry := range entries {

@@ -101,8 +101,9 @@ func (s *socket) write(m any) error {
 	return nil
 }
 
-// next returns the next message; the server's pings are answered on the way.
-func (s *socket) next(ctx context.Context, wake <-chan time.Time) (message, bool, error) {
+// next returns the next message, or false when wake is closed before one comes; the
+// server's pings are answered on the way.
+func (s *socket) next(ctx context.Context, wake <-chan struct{}) (message, bool, error) {
 	for {
 		select {
 		case m, ok := <-s.in:
@@ -131,10 +132,10 @@ func (s *socket) call(ctx context.Context, request, answer string, data, into an
 	if err := s.write(map[string]any{"type": request, "requestId": id, "data": data}); err != nil {
 		return err
 	}
-	limit := time.NewTimer(answerTimeout)
-	defer limit.Stop()
+	limit, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	for {
-		m, ok, err := s.next(ctx, limit.C)
+		m, ok, err := s.next(ctx, limit.Done())
 		switch {
 		case err != nil:
 			return fmt.Errorf("%s: %w", request, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/cmd/loadgen/load"
+	"github.com/dspeak/sfu/internal/errs"
 )
 
 const (
@@ -57,7 +58,7 @@ type user struct {
 func (u *user) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := u.visit(ctx)
-		u.leave(err == nil)
+		u.leave(ctx, err == nil)
 		switch {
 		case err == nil && ctx.Err() == nil:
 			pause(ctx, u.wait(churnEvery/3)) // a restless one, who comes back
@@ -161,16 +162,34 @@ func (u *user) open(ctx context.Context, direction string, ear *ear) (*load.Link
 		return nil, err
 	}
 	u.call.listens(ear)
-	if err := link.Wait(ctx); err != nil {
-		return nil, errors.Join(err, u.end(link))
+	if err := u.connected(ctx, link); err != nil {
+		return nil, errors.Join(err, u.end(ctx, link))
 	}
 	return link, nil
+}
+
+// connected waits for the handshake, which the server may give up meanwhile.
+func (u *user) connected(ctx context.Context, link *load.Link) error {
+	for {
+		m, read, err := u.socket.next(ctx, link.Done())
+		switch {
+		case err != nil:
+			return err
+		case !read:
+			return link.Wait(ctx)
+		case m.Type == "transport-closed" && m.TransportID == link.ID():
+			return fmt.Errorf("transport-closed (%s) before it was connected: %w", m.Reason, errs.ErrUnavailable)
+		}
+		if err := u.event(m); err != nil {
+			return err
+		}
+	}
 }
 
 // produce begins to speak, with a new voice in the place of an older one.
 func (u *user) produce(ctx context.Context) error {
 	u.hush()
-	v := newVoice(u.name, u.send, u.random)
+	v := newVoice(u.name, u.send, u.tcp, u.random)
 	var own struct {
 		ID string `json:"id"`
 	}
@@ -197,7 +216,10 @@ func (u *user) hush() {
 
 // event books a message that is no answer.
 func (u *user) event(m message) error {
-	u.call.tally.message(u, m)
+	ours := (u.send != nil && u.send.ID() == m.TransportID) || (u.recv != nil && u.recv.ID() == m.TransportID)
+	if ours || m.Type != "transport-closed" {
+		u.call.tally.message(u, m)
+	}
 	var data struct {
 		ID         string   `json:"id"`
 		ProducerID string   `json:"producerId"`
@@ -211,7 +233,7 @@ func (u *user) event(m message) error {
 			return fmt.Errorf("decode %s: %w", m.Type, err)
 		}
 	case "transport-closed":
-		if (u.send != nil && u.send.ID() == m.TransportID) || (u.recv != nil && u.recv.ID() == m.TransportID) {
+		if ours {
 			u.taken = fmt.Errorf("%w: transport-closed (%s)", errTaken, m.Reason)
 		}
 	case "force_disconnect":
@@ -286,11 +308,10 @@ func (u *user) stay(ctx context.Context) error {
 
 // idle reads messages until there is something to do.
 func (u *user) idle(ctx context.Context) error {
-	var wake <-chan time.Time
+	wake := make(chan struct{})
 	if u.restless {
-		timer := time.NewTimer(u.wait(2 * churnEvery))
+		timer := time.AfterFunc(u.wait(2*churnEvery), func() { close(wake) })
 		defer timer.Stop()
-		wake = timer.C
 	}
 	for len(u.queue) == 0 {
 		m, ok, err := u.socket.next(ctx, wake)
@@ -355,10 +376,10 @@ func (u *user) redial(ctx context.Context) error {
 
 // greeted waits for the greeting, which must tell of a restored session.
 func (u *user) greeted(ctx context.Context) error {
-	limit := time.NewTimer(answerTimeout)
-	defer limit.Stop()
+	limit, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
 	for {
-		m, ok, err := u.socket.next(ctx, limit.C)
+		m, ok, err := u.socket.next(ctx, limit.Done())
 		switch {
 		case err != nil:
 			return err
@@ -376,8 +397,8 @@ func (u *user) greeted(ctx context.Context) error {
 }
 
 // leave gives up everything; politely means that the server is told.
-func (u *user) leave(politely bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+func (u *user) leave(ctx context.Context, politely bool) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	producer := u.call.left(u)
 	if u.voice != nil {
@@ -400,15 +421,15 @@ func (u *user) leave(politely bool) {
 	}
 	for _, link := range []*load.Link{u.send, u.recv} {
 		if link != nil {
-			u.call.notes.error(u.end(link))
+			u.call.notes.error(u.end(ctx, link))
 		}
 	}
 	u.send, u.recv = nil, nil
 }
 
 // end closes a link.
-func (u *user) end(link *load.Link) error {
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+func (u *user) end(ctx context.Context, link *load.Link) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	u.call.tally.left(link.Redials(), 0)
 	return link.Close(ctx)

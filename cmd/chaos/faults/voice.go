@@ -26,8 +26,12 @@ const (
 	// remembered packets of each speaker may be sent again, as a network does.
 	remembered = 16
 	reportSlot = 50
-	headerSize = 12
-	opusType   = 111
+	// One of jumpers voices skips jump sequence numbers after every jumpEvery packets,
+	// as after a long loss: so the 16-bit numbers roll over on all hops, for the
+	// server's outgoing ones follow the incoming ones.
+	jumpers, jump, jumpEvery = 8, 12_000, 100
+	headerSize               = 12
+	opusType                 = 111
 )
 
 // voice is one producer's sound. The pacer owns what is not constant.
@@ -37,6 +41,8 @@ type voice struct {
 	first uint32 // timestamp of slot 0
 	link  *load.Link
 	phase int
+	tcp   bool
+	jumps bool
 	// ended is set when it falls silent on purpose.
 	ended atomic.Bool
 	// lost is set before that when its user lost the session.
@@ -47,12 +53,16 @@ type voice struct {
 	last            [remembered][]byte
 }
 
-// newVoice begins with a sequence number whose roll-over comes within the next
-// half of their range.
-func newVoice(name string, link *load.Link, random *rand.Rand) *voice {
+// newVoice begins with a sequence number that rolls over soon: one in two within
+// 20 s, the others within five minutes and a half.
+func newVoice(name string, link *load.Link, tcp bool, random *rand.Rand) *voice {
+	before := 100 + random.IntN(900)
+	if random.IntN(2) == 0 {
+		before = random.IntN(1 << 14)
+	}
 	return &voice{
-		name: name, ssrc: random.Uint32() | 1, first: random.Uint32(), link: link,
-		phase: random.IntN(phases), sequence: uint16(1<<16 - 100 - random.IntN(1<<14)), //nolint:gosec // below 1 << 16
+		name: name, ssrc: random.Uint32() | 1, first: random.Uint32(), link: link, tcp: tcp, jumps: random.IntN(jumpers) == 0,
+		phase: random.IntN(phases), sequence: uint16(1<<16 - 1 - before), //nolint:gosec // below 1 << 16
 	}
 }
 
@@ -152,6 +162,9 @@ func (p *pacer) speakLocked(v *voice, slot int64) error {
 	v.sequence++
 	v.packets++
 	v.octets += payloadSize
+	if v.jumps && v.packets%jumpEvery == 0 {
+		v.sequence += jump
+	}
 	if v.packets%reportSlot != 0 {
 		return nil
 	}

@@ -103,6 +103,9 @@ type Link struct {
 // ID is the transport's.
 func (l *Link) ID() string { return l.transport.id }
 
+// Done is closed when DTLS is connected or failed.
+func (l *Link) Done() <-chan struct{} { return l.transport.done }
+
 // Wait returns when DTLS is connected or failed.
 func (l *Link) Wait(ctx context.Context) error { return l.transport.wait(ctx) }
 
