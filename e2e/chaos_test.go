@@ -21,7 +21,7 @@ func TestFaults(t *testing.T) {
 	args := []string{
 		"--quiet", "--channels", "3", "--users", "4", "--restless", "3", "--tcp", "1", "--workers", "2",
 		"--kills", "6", "--segfaults", "1", "--stops", "1", "--double-kills", "1",
-		"--supervisors", "1", "--restarts", "1", "--upgrades", "1",
+		"--supervisors", "0", "--restarts", "1", "--upgrades", "0",
 		"--window", "300ms", "--deadline", "20s", "--log", filepath.Join(t.TempDir(), "log"),
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin.dir, "chaos"), args...)

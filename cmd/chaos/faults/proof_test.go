@@ -33,13 +33,11 @@ func TestExtend(t *testing.T) {
 func TestExtendFollows(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 1))
 	x := indexes{}
-	index := uint64(65000)
-	x.note(index, uint32(index))
+	x.note(65000, 1)
 	for range 100_000 {
-		index += 1 + uint64(random.IntN(3)*random.IntN(5000))
-		at := index
-		if random.IntN(5) == 0 {
-			at = x.highest - uint64(random.IntN(30_000))%x.highest
+		at := x.highest - uint64(random.IntN(30_000))
+		if random.IntN(5) > 0 {
+			at = x.highest + 1 + uint64(random.IntN(3)*random.IntN(5000))
 		}
 		if got := x.extend(uint16(at)); got != at {
 			t.Fatalf("after %d: %d for %d", x.highest, got, at)

@@ -120,7 +120,7 @@ func (s *server) environment() []string {
 		"DSPEAK_HTTP_HOST": "127.0.0.1", "SFU_IPV4": "127.0.0.1", "SFU_PREFERRED_FAMILY": "ipv4",
 		"SFU_GRACE_MS": strconv.FormatInt(grace.Milliseconds(), 10), "DSPEAK_WORKERS": strconv.Itoa(s.cfg.Workers),
 		"DSPEAK_RESTART_BURST": strconv.Itoa(bursts),
-		"PATH":                 os.Getenv("PATH"), "HOME": os.TempDir(), "GORACE": "halt_on_error=1 exitcode=66",
+		"PATH":                 os.Getenv("PATH"), "HOME": os.TempDir(), "GORACE": "halt_on_error=1 exitcode=66 atexit_sleep_ms=0",
 	}
 	maps.Copy(set, s.cfg.Env)
 	var list []string
