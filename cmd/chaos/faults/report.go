@@ -144,6 +144,9 @@ func (r *Report) judge(n *notes) {
 	if r.Proof.Unchecked > 0 {
 		n.fault("%d packets beyond the record of the index proof", r.Proof.Unchecked)
 	}
+	if r.Proof.Duplicates > 0 { // nobody here asks for a packet again
+		n.fault("%d packets came twice", r.Proof.Duplicates)
+	}
 	if r.Clients.KernelDrops > 0 {
 		n.remark("the kernel dropped %d datagrams before this program read them: some losses are its own", r.Clients.KernelDrops)
 	}
