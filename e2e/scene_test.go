@@ -91,8 +91,8 @@ func (u *user) state(t *testing.T) userState {
 
 // inbound is what a user receives from one speaker.
 type inbound struct {
-	Packets, Lost, Concealed, SilentConcealed, Samples, SSRC float64
-	AudioLevel, Energy                                       float64
+	Packets, Lost, Concealed, SilentConcealed, Concealments, Samples, SSRC float64
+	AudioLevel, Energy                                                     float64
 }
 
 func (u *user) inbound(t *testing.T) map[string]inbound {

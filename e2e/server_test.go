@@ -42,6 +42,7 @@ type server struct {
 	runDir   string
 	host     string
 	port     int
+	media    int // first media port
 	settings settings
 	cmd      *exec.Cmd
 	log      *output
@@ -58,7 +59,8 @@ func startServer(t *testing.T, set settings) *server {
 	set.host = firstOf(set.host, "127.0.0.1")
 	s := &server{settings: set, host: set.host, port: freePort(t), log: new(output), exited: make(chan struct{}), others: running()}
 	s.runDir = filepath.Join(shortFolder(t), "run")
-	s.start(t, freeMediaPort(t, set.workers+1))
+	s.media = freeMediaPort(t, set.workers+1)
+	s.start(t)
 	t.Cleanup(func() { s.stop(t) })
 	return s
 }
@@ -72,10 +74,10 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-func (s *server) start(t *testing.T, mediaPort int) {
+func (s *server) start(t *testing.T) {
 	t.Helper()
 	env := map[string]string{
-		"PORT": strconv.Itoa(s.port), "SFU_PORT": strconv.Itoa(mediaPort), "DSPEAK_RUN_DIR": s.runDir,
+		"PORT": strconv.Itoa(s.port), "SFU_PORT": strconv.Itoa(s.media), "DSPEAK_RUN_DIR": s.runDir,
 		"SFU_GRACE_MS": strconv.FormatInt(grace.Milliseconds(), 10), "SFU_IPV4": "127.0.0.1", "SFU_IPV6": "::1",
 	}
 	if s.settings.main != nil {

@@ -13,6 +13,7 @@ export async function inboundStats(user) {
         energy: stat.totalAudioEnergy ?? 0,
         concealed: stat.concealedSamples ?? 0,
         silentConcealed: stat.silentConcealedSamples ?? 0,
+        concealments: stat.concealmentEvents ?? 0,
         samples: stat.totalSamplesReceived ?? 0,
         ssrc: stat.ssrc,
       };
