@@ -14,8 +14,13 @@ import (
 	"github.com/dspeak/sfu/internal/errs/status"
 )
 
-// maxTries bounds how often a call is made that lost its worker.
-const maxTries = 3
+const (
+	// maxTries bounds how often a call is made that lost its worker.
+	maxTries = 8
+	// The pauses between them grow from the first to the last: a worker that retires
+	// still answers for some milliseconds.
+	firstTryPause, lastTryPause = 5 * time.Millisecond, 100 * time.Millisecond
+)
 
 // dial opens the control connection of a slot, lazily. It outlives the processes that
 // serve the slot: a call waits for one within its deadline, and a call that lost its
@@ -37,14 +42,18 @@ func dial(path string) (*grpc.ClientConn, error) {
 	return conn, nil
 }
 
-// repeatLost makes a call again whose process was lost.
+// repeatLost makes a call again whose process was lost, or has ended its media loop.
 func repeatLost(
 	ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
 ) error {
+	wait := firstTryPause
 	for try := 1; ; try++ {
 		err := invoke(ctx, method, req, reply, conn, opts...)
-		if grpcstatus.Code(err) != codes.Unavailable || try == maxTries || ctx.Err() != nil {
+		code := grpcstatus.Code(err)
+		if (code != codes.Unavailable && code != codes.Aborted) || try == maxTries || ctx.Err() != nil {
 			return err
 		}
+		pause(ctx, wait)
+		wait = min(2*wait, lastTryPause)
 	}
 }
