@@ -11,17 +11,15 @@ import (
 	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
 )
 
-// Faults of a browser call.
 const (
-	workerKills     = 10
-	supervisorKills = 3
+	workerKills = 10
 	// faultEvery is the least time between two faults, in packets of 20 ms.
-	faultEvery = 50
+	faultEvery = 25
 )
 
-// TestBrowserCallSurvivesFaults kills the worker and the supervisor of a call
-// between Chromium and Firefox: both go on hearing each other over the same
-// transports, and nobody tells them of the worker.
+// TestBrowserCallSurvivesFaults kills the worker of a call between Chromium and
+// Firefox: both go on hearing each other over the same transports, and nobody tells
+// them of it.
 func TestBrowserCallSurvivesFaults(t *testing.T) {
 	set := callSettings(t, firefox, nil)
 	set.workers = 1
@@ -35,8 +33,7 @@ func TestBrowserCallSurvivesFaults(t *testing.T) {
 	for _, u := range everyone {
 		before = append(before, transportIDs(t, u))
 	}
-	check := func(t *testing.T, during func(*testing.T)) {
-		t.Helper()
+	check := func(during func()) {
 		concealed(t, everyone, during)
 		for i, u := range everyone {
 			u.untroubled(t)
@@ -50,16 +47,14 @@ func TestBrowserCallSurvivesFaults(t *testing.T) {
 			}
 		}
 	}
-	check(t, func(t *testing.T) { // what the machine does to a call without faults
-		t.Helper()
+	t.Log("without faults: what the machine does to a call")
+	check(func() {
 		for range workerKills {
 			heardOn(t, a, b)
 		}
 	})
-	if !t.Run("ten workers are killed", func(t *testing.T) { check(t, func(t *testing.T) { killWorkers(t, s, a, b) }) }) {
-		return
-	}
-	t.Run("three supervisors are killed", func(t *testing.T) { check(t, func(t *testing.T) { killSupervisors(t, s, a, b) }) })
+	t.Log("ten workers are killed")
+	check(func() { killWorkers(t, s, a, b) })
 }
 
 // mixedCall is a channel with a user in each browser.
@@ -79,11 +74,15 @@ func mixedCall(t *testing.T, s *server) (a, b *user) {
 // tone.
 func heardOn(t *testing.T, a, b *user) {
 	t.Helper()
-	for listener, speaker := range map[*user]*user{a: b, b: a} {
-		from := listener.inbound(t)[speaker.name].Packets
+	pairs := map[*user]*user{a: b, b: a}
+	from := map[*user]float64{}
+	for listener, speaker := range pairs {
+		from[listener] = listener.inbound(t)[speaker.name].Packets
+	}
+	for listener, speaker := range pairs {
 		eventually(t, hearTimeout, func() error {
-			if now := listener.inbound(t)[speaker.name].Packets; now < from+faultEvery {
-				return fmt.Errorf("%s has %.0f more packets of %s", listener.name, now-from, speaker.name)
+			if more := listener.inbound(t)[speaker.name].Packets - from[listener]; more < faultEvery {
+				return fmt.Errorf("%s has %.0f more packets of %s", listener.name, more, speaker.name)
 			}
 			return listener.present(t, speaker)
 		})
@@ -129,32 +128,8 @@ func (s *server) onlyWorker(t *testing.T) *adminv1.Worker {
 	return got.GetWorkers()[0]
 }
 
-func killSupervisors(t *testing.T, s *server, a, b *user) {
-	t.Helper()
-	for range supervisorKills {
-		worker := s.onlyWorker(t).GetPid()
-		if err := s.cmd.Process.Kill(); err != nil {
-			t.Fatal(err)
-		}
-		<-s.exited
-		heardOn(t, a, b) // without a supervisor
-		s.exited = make(chan struct{})
-		s.start(t)
-		if now := s.onlyWorker(t).GetPid(); now != worker {
-			t.Errorf("the worker was %d and is %d", worker, now)
-		}
-		for _, u := range []*user{a, b} {
-			u.call(t, "redial")
-			if state := u.state(t); state.Connected != "dspeak session restored" {
-				t.Errorf("%s was greeted by %q", u.name, state.Connected)
-			}
-		}
-		heardOn(t, a, b)
-	}
-}
-
 // concealed tells what the receivers had to make up for meanwhile.
-func concealed(t *testing.T, users []*user, during func(*testing.T)) {
+func concealed(t *testing.T, users []*user, during func()) {
 	t.Helper()
 	type key struct{ listener, speaker string }
 	read := func() map[key]inbound {
@@ -167,7 +142,7 @@ func concealed(t *testing.T, users []*user, during func(*testing.T)) {
 		return all
 	}
 	before, began := read(), time.Now()
-	during(t)
+	during()
 	took := time.Since(began).Round(100 * time.Millisecond)
 	for k, now := range read() {
 		was := before[k]

@@ -33,20 +33,29 @@ func main() {
 	}
 }
 
-// numbers are the faults of a run by default.
+// numbers are how often faults strike by default.
 func numbers() map[faults.Kind]int {
 	return map[faults.Kind]int{
 		faults.Kill: 200, faults.Segfault: 8, faults.Stop: 10, faults.Double: 10,
-		faults.Supervisor: 10, faults.Restart: 10, faults.Upgrade: 2,
+		faults.Restart: 10, faults.Supervisor: 10, faults.Upgrade: 2,
 	}
 }
 
+// usual are the faults of a run by default.
+func usual() string {
+	var names []string
+	for _, kind := range []faults.Kind{faults.Kill, faults.Segfault, faults.Stop, faults.Double, faults.Restart} {
+		names = append(names, string(kind))
+	}
+	return strings.Join(names, ",")
+}
+
 func command() *cobra.Command {
-	cfg := faults.Config{Faults: map[faults.Kind]int{}}
+	var cfg faults.Config
 	var limit time.Duration
 	var asJSON, quiet bool
 	var env []string
-	counts := map[faults.Kind]*int{}
+	var list string
 	cmd := &cobra.Command{
 		Use:           "chaos",
 		Short:         "Kill workers and supervisors of a call, and report what was heard of it",
@@ -54,10 +63,10 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for kind, n := range counts {
-				cfg.Faults[kind] = *n
-			}
 			var err error
+			if cfg.Faults, err = faults.ParseFaults(list, numbers()); err != nil {
+				return err
+			}
 			if cfg.Env, err = variables(env); err != nil {
 				return err
 			}
@@ -79,9 +88,7 @@ func command() *cobra.Command {
 	f.IntVar(&cfg.Restless, "restless", 20, "users that come, go and produce anew all the time")
 	f.IntVar(&cfg.TCP, "tcp", 4, "users whose media goes over TCP, at most one in a channel")
 	f.IntVar(&cfg.Workers, "workers", 1, "worker processes")
-	for _, kind := range faults.Kinds() {
-		counts[kind] = f.Int(string(kind)+"s", numbers()[kind], "faults of this kind")
-	}
+	f.StringVar(&list, "faults", usual(), fmt.Sprintf("kinds of faults of %q, each as KIND or KIND=TIMES", faults.Kinds()))
 	f.Float64Var(&cfg.Repeat, "repeat", 0.01, "share of packets after which a speaker sends an older one again")
 	f.Uint64Var(&cfg.Seed, "seed", 1, "of the order of faults and of what users do")
 	f.DurationVar(&cfg.Window, "window", 600*time.Millisecond, "least time measured around each fault, and without one before it")

@@ -194,10 +194,9 @@ func (c *call) here() (n int) {
 
 // windows is what all pairs did between two moments.
 type windows struct {
-	udp, tcp   []time.Duration
-	lost       int64
-	lostByTCP  int64
-	unexpected int64 // packets more than slots: never
+	udp, tcp  []time.Duration
+	lost      int64
+	lostByTCP int64
 }
 
 // open begins a window of all pairs.
@@ -219,7 +218,6 @@ func (c *call) shut(into *windows) {
 			}
 			into.udp = append(into.udp, silence)
 			into.lost += max(0, lost)
-			into.unexpected += max(0, -lost)
 		})
 	}
 }

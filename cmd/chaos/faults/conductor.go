@@ -42,9 +42,8 @@ type strikes struct {
 	done, failed int
 	windows      windows
 	messages     int
-	// audible is the time from each fault until everyone was heard; replaced until
-	// another process served.
-	audible, replaced []time.Duration
+	// audible is the time from each fault until everyone was heard.
+	audible []time.Duration
 }
 
 // supervisorTimes are those of new supervisors from their start.
@@ -161,7 +160,7 @@ func (c *conductor) fault(ctx context.Context, kind Kind, s *strikes) error {
 		s.audible = append(s.audible, time.Since(began))
 	}
 	if err == nil {
-		err = finish(ctx, s)
+		err = finish(ctx)
 	}
 	if rest := c.cfg.Window - time.Since(began); rest > 0 {
 		pause(ctx, rest)
@@ -176,7 +175,7 @@ func (c *conductor) fault(ctx context.Context, kind Kind, s *strikes) error {
 }
 
 // finisher waits for what else belongs to a fault.
-type finisher func(context.Context, *strikes) error
+type finisher func(context.Context) error
 
 // strike does what the kind of fault is, and returns when it is done to the
 // processes, not when they have survived it.
@@ -193,11 +192,9 @@ func (c *conductor) strike(ctx context.Context, kind Kind) (finisher, error) {
 	}
 	victim := workers[c.random.IntN(len(workers))]
 	slot, pid := victim.GetSlot(), victim.GetPid()
-	began := time.Now()
 	replaced := func(old ...uint32) finisher {
-		return func(ctx context.Context, s *strikes) error {
+		return func(ctx context.Context) error {
 			_, err := c.server.ready(ctx, slot, old...)
-			s.replaced = append(s.replaced, time.Since(began))
 			return err
 		}
 	}
@@ -252,7 +249,7 @@ func (c *conductor) strikeSupervisor(ctx context.Context) (finisher, error) {
 		return nil, fmt.Errorf("%w: %w", errFatal, err)
 	}
 	c.supervisors.served = append(c.supervisors.served, served)
-	return func(ctx context.Context, _ *strikes) error {
+	return func(ctx context.Context) error {
 		err := await(ctx, c.cfg.Deadline, func() error {
 			now, err := c.pids(ctx)
 			if err != nil {
@@ -297,13 +294,12 @@ func (c *conductor) upgrade(ctx context.Context) (finisher, error) {
 	if err := c.server.command(ctx, "upgrade"); err != nil {
 		return nil, err
 	}
-	return func(ctx context.Context, s *strikes) error {
+	return func(ctx context.Context) error {
 		for slot, pid := range before {
 			if _, err := c.server.ready(ctx, slot, pid); err != nil {
 				return err
 			}
 		}
-		s.replaced = append(s.replaced, time.Since(struck))
 		return c.allReturned(ctx, returns, struck, struck)
 	}, nil
 }

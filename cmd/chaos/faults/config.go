@@ -3,6 +3,9 @@ package faults
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -14,20 +17,42 @@ type Kind string
 // The faults.
 const (
 	// Kill is a SIGKILL of a worker, Segfault a SIGSEGV, Stop a SIGSTOP.
-	Kill     Kind = "kill"
-	Segfault Kind = "segfault"
-	Stop     Kind = "stop"
+	Kill     Kind = "worker-kill"
+	Segfault Kind = "worker-segv"
+	Stop     Kind = "worker-stop"
 	// Double kills a worker, and its successor as soon as that is known.
-	Double Kind = "double-kill"
+	Double Kind = "worker-double-kill"
 	// Supervisor is a SIGKILL of the supervisor, and a new one.
-	Supervisor Kind = "supervisor"
+	Supervisor Kind = "supervisor-kill"
 	// Restart is `dspeakctl restart`, Upgrade is `dspeakctl upgrade`.
 	Restart Kind = "restart"
 	Upgrade Kind = "upgrade"
 )
 
 // Kinds lists all, in the order of the report.
-func Kinds() []Kind { return []Kind{Kill, Segfault, Stop, Double, Supervisor, Restart, Upgrade} }
+func Kinds() []Kind { return []Kind{Kill, Segfault, Stop, Double, Restart, Supervisor, Upgrade} }
+
+// ParseFaults reads a list such as "worker-kill,restart=3": kinds, each with how often
+// it strikes or as often as usual.
+func ParseFaults(list string, usual map[Kind]int) (map[Kind]int, error) {
+	counts := map[Kind]int{}
+	for item := range strings.SplitSeq(list, ",") {
+		name, number, given := strings.Cut(item, "=")
+		kind := Kind(name)
+		if !slices.Contains(Kinds(), kind) {
+			return nil, fmt.Errorf("fault %q, want some of %q: %w", name, Kinds(), errs.ErrInvalid)
+		}
+		n := usual[kind]
+		if given {
+			var err error
+			if n, err = strconv.Atoi(number); err != nil {
+				return nil, fmt.Errorf("fault %s: %q times: %w", kind, number, errs.ErrInvalid)
+			}
+		}
+		counts[kind] = n
+	}
+	return counts, nil
+}
 
 // Config says what call is made and what is done to it.
 type Config struct {

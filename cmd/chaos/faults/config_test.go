@@ -2,6 +2,7 @@ package faults
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +20,28 @@ func TestValidate(t *testing.T) {
 	if !errors.Is(err, errs.ErrInvalid) {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"channels 0", "users 1", "restless users -1", "over TCP 1", "workers 0", "repeated packets 1", "window 0s", "deadline 1h", "fault kill"} {
+	for _, want := range []string{"channels 0", "users 1", "restless users -1", "over TCP 1", "workers 0", "repeated packets 1", "window 0s", "deadline 1h", "fault worker-kill"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in %q", want, err)
+		}
+	}
+}
+
+func TestParseFaults(t *testing.T) {
+	usual := map[Kind]int{Kill: 200, Restart: 10}
+	for _, row := range []struct {
+		list string
+		want map[Kind]int
+	}{
+		{"worker-kill", map[Kind]int{Kill: 200}},
+		{"worker-kill=3,restart", map[Kind]int{Kill: 3, Restart: 10}},
+		{"worker-kil", nil},
+		{"worker-kill=many", nil},
+		{"", nil},
+	} {
+		got, err := ParseFaults(row.list, usual)
+		if !maps.Equal(got, row.want) || (err == nil) != (row.want != nil) {
+			t.Errorf("%q is %v and %v, want %v", row.list, got, err, row.want)
 		}
 	}
 }

@@ -57,10 +57,8 @@ type Strikes struct {
 	Gaps
 	Done   int `json:"done"`
 	Failed int `json:"failed"`
-	// Audible is the time from a fault until all pairs were heard, Replaced until
-	// another process served.
-	Audible  Distribution `json:"audible"`
-	Replaced Distribution `json:"replaced"`
+	// Audible is the time from a fault until all pairs were heard.
+	Audible Distribution `json:"audible"`
 }
 
 // Target is a time that the product promises on a quiet machine.
@@ -111,7 +109,7 @@ func (r *Report) fill(c *conductor) {
 	for kind, s := range c.strikes {
 		r.Strikes[kind] = Strikes{
 			Gaps: s.windows.gaps(s.messages), Done: s.done, Failed: s.failed,
-			Audible: distribution(s.audible), Replaced: distribution(s.replaced),
+			Audible: distribution(s.audible),
 		}
 		if kind == Kill || kind == Segfault {
 			kills.udp = append(kills.udp, s.windows.udp...)

@@ -31,7 +31,9 @@ func (r Report) WriteText(out io.Writer) error {
 	r.table(p)
 	p.line("gap: the longest silence of each pair of speaker and listener around a fault beyond the packet time of 20 ms, in ms: p50 / p99 / max")
 	p.line("")
-	p.line("supervisor, from the new one's start, in ms: sockets served %s, workers adopted %s, all sockets back %s", r.Served, r.Adopted, r.Returned)
+	if r.Served.Count > 0 {
+		p.line("supervisor, from the new one's start, in ms: sockets served %s, workers adopted %s, all sockets back %s", r.Served, r.Adopted, r.Returned)
+	}
 	p.line("sessions lost %d, joins repeated %d, sockets that returned %d (away %s ms), DTLS restarts %d, TCP connections dialled again %d",
 		r.Counts.SessionsLost, r.Counts.JoinsRepeated, r.Counts.SocketsReturned, r.Away, r.Counts.Handshakes, r.Counts.TCPRedials)
 	p.line("index proof: %d RTP and %d RTCP indexes, %d roll-overs, %d used for other bytes, %d duplicates, %d not authentic, %d unchecked",
@@ -60,9 +62,9 @@ func (r Report) WriteText(out io.Writer) error {
 func (r Report) table(p *printer) {
 	table := tabwriter.NewWriter(p.out, 0, 0, 2, ' ', 0)
 	t := &printer{out: table}
-	t.line("fault\tdone\tnot survived\tgap\tgap, TCP\tlost\tlost, TCP\tmessages\tall heard after\treplaced after")
+	t.line("fault\tdone\tnot survived\tgap\tgap, TCP\tlost\tlost, TCP\tmessages\tall heard after")
 	row := func(name string, s Strikes) {
-		t.line("%s\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%s\t%s", name, s.Done, s.Failed, s.Gap, s.TCP, s.Lost, s.LostTCP, s.Messages, s.Audible, s.Replaced)
+		t.line("%s\t%d\t%d\t%s\t%s\t%d\t%d\t%d\t%s", name, s.Done, s.Failed, s.Gap, s.TCP, s.Lost, s.LostTCP, s.Messages, s.Audible)
 	}
 	for _, kind := range Kinds() {
 		if s, ok := r.Strikes[kind]; ok {
