@@ -122,9 +122,20 @@ func (c *Conn) Receive(ctx context.Context) (Message, []*os.File, error) {
 	}
 	files := make([]*os.File, len(fds))
 	for i, fd := range fds {
-		files[i] = os.NewFile(uintptr(fd), m.files()[i])
+		files[i] = NewFile(fd, m.files()[i])
 	}
 	return m, files, nil
+}
+
+// NewFile takes a received descriptor over. The Go runtime polls files that do not
+// block: for a media socket that would wake this process with every packet that a
+// worker gets. So datagram sockets are made blocking first; a worker says with each
+// call that it does not want to wait.
+func NewFile(fd int, name string) *os.File {
+	if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err == nil && kind == unix.SOCK_DGRAM {
+		_ = unix.SetNonblock(fd, false) // at worst it is polled
+	}
+	return os.NewFile(uintptr(fd), name)
 }
 
 // decodeWith decodes a message that came with so many files, which it must name.

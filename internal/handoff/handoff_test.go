@@ -10,6 +10,9 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/dspeak/sfu/internal/errs"
 )
@@ -69,6 +72,19 @@ func TestReceiveEndsWithItsContextAndWithThePeer(t *testing.T) {
 	_ = parent.Close()
 	if _, _, err := child.Receive(context.Background()); !errors.Is(err, io.EOF) {
 		t.Fatalf("got %v, want EOF", err)
+	}
+}
+
+func TestTheRuntimeDoesNotPollReceivedMediaSockets(t *testing.T) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := NewFile(fd, FileUDP4)
+	defer func() { _ = f.Close() }()
+	// What the runtime polls takes deadlines.
+	if err := f.SetReadDeadline(time.Now()); !errors.Is(err, os.ErrNoDeadline) {
+		t.Fatalf("got %v", err)
 	}
 }
 
