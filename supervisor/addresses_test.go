@@ -77,17 +77,17 @@ func TestLastGoodAnswerStays(t *testing.T) {
 
 func TestRunDirectoryIsLocked(t *testing.T) {
 	path := t.TempDir() + "/run"
-	d, err := openRunDir(path)
+	d, err := openRunDir(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openRunDir(path); err == nil {
+	if _, err := openRunDir(path, nil); err == nil {
 		t.Fatal("a second supervisor gets the same run directory")
 	}
 	if err := d.close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := openRunDir(path)
+	again, err := openRunDir(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -244,8 +244,8 @@ func TestPlannedStop(t *testing.T) {
 	l.leave(b)
 	a.drain()
 	l.main.take()
-	s := &supervisor{cfg: config.Config{Workers: config.Workers{StopTimeout: 5 * time.Second}}, log: l.backend.log, backend: l.backend, sockets: l.sockets}
-	s.announceStop(t.Context())
+	s := &supervisor{Process: Process{Hurry: t.Context()}, cfg: config.Config{Workers: config.Workers{StopTimeout: 5 * time.Second}}, log: l.backend.log, backend: l.backend, sockets: l.sockets}
+	s.announceStop()
 	all, code := a.ended()
 	wantTypes(t, "ann", all, "server-shutdown")
 	if code != wire.CloseGoingAway || all[0].field("reason") == "" || !strings.Contains(string(all[0].Data), `"eta":5`) {
@@ -292,7 +292,7 @@ func TestRunRefusesWhatIsOccupied(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			row.cfg.Workers = config.Workers{Count: 1}
-			err := Run(t.Context(), t.Context(), row.cfg, slog.New(slog.DiscardHandler))
+			err := Run(t.Context(), row.cfg, Process{Log: slog.New(slog.DiscardHandler), Hurry: t.Context()})
 			if err == nil || !strings.Contains(err.Error(), row.want) || strings.Contains(err.Error(), "\n") {
 				t.Fatalf("got %v, want a line that names %s", err, row.want)
 			}

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -20,6 +21,7 @@ import (
 	"github.com/dspeak/sfu/signaling"
 	"github.com/dspeak/sfu/signaling/wire"
 	"github.com/dspeak/sfu/supervisor/process"
+	"github.com/dspeak/sfu/supervisor/service"
 )
 
 const (
@@ -29,11 +31,25 @@ const (
 	startTimeout = 3 * time.Second
 )
 
+// Process is what a supervisor has from the one that started it.
+type Process struct {
+	Log *slog.Logger
+	// Hurry ends the patience of a stop: it waits for nobody any more, workers are killed.
+	Hurry context.Context //nolint:containedctx // it stands for a signal
+	// Files were inherited from systemd or from the supervisor that this one replaces.
+	Files *service.Files
+	// Manager is told how the service is.
+	Manager *service.Manager
+}
+
 // supervisor is the process: its parts, in the order of their dependence.
 type supervisor struct {
+	Process
+
 	cfg     config.Config
 	log     *slog.Logger
 	dir     *runDir
+	remains []*process.Remains // of a former supervisor, until the pool has them
 	media   *mediaSockets
 	http    net.Listener
 	admin   net.Listener
@@ -45,21 +61,21 @@ type supervisor struct {
 }
 
 // Run starts everything, serves until ctx ends, then stops in the reverse order
-// and returns when no part and no process is left. When hurry ends, a stop waits for
-// nobody any more: workers are killed. A fault at the start is one error that says
-// what to change, and nothing stays behind.
-func Run(ctx, hurry context.Context, cfg config.Config, log *slog.Logger) error {
-	s, err := open(ctx, cfg, hurry.Done(), log)
+// and returns when no part and no process is left. Workers that a former supervisor
+// left go on. A fault at the start is one error that says what to change, and nothing
+// stays behind but such workers.
+func Run(ctx context.Context, cfg config.Config, p Process) error {
+	s, err := open(ctx, cfg, p)
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx, hurry)
+	err = s.serve(ctx)
 	return errors.Join(err, s.close())
 }
 
 // open takes everything that can be occupied or refused.
-func open(ctx context.Context, cfg config.Config, hurry <-chan struct{}, log *slog.Logger) (s *supervisor, err error) {
-	s = &supervisor{cfg: cfg, log: log}
+func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err error) {
+	s = &supervisor{Process: p, cfg: cfg, log: p.Log}
 	defer func() {
 		if err != nil {
 			_ = s.close() // the first fault is the one to tell
@@ -73,25 +89,28 @@ func open(ctx context.Context, cfg config.Config, hurry <-chan struct{}, log *sl
 	if err := cfg.CheckPorts(slots); err != nil {
 		return s, err
 	}
-	if s.dir, err = openRunDir(cfg.RunDir); err != nil {
+	if s.dir, err = openRunDir(cfg.RunDir, p.Files.Take(lockName)); err != nil {
 		return s, err
 	}
-	if s.http, err = listenHTTP(ctx, cfg.HTTP); err != nil {
+	if s.http, err = listenHTTP(ctx, cfg.HTTP, p.Files.Take(httpName)); err != nil {
 		return s, err
 	}
-	if s.media, err = openMediaSockets(cfg.Media, slots, log); err != nil {
+	if err := s.findRemains(ctx, slots, p.Files); err != nil {
+		return s, err
+	}
+	if s.media, err = openMediaSockets(cfg.Media, slots, s.remains, s.log); err != nil {
 		return s, err
 	}
 	if s.admin, err = listenAdmin(ctx, filepath.Join(s.dir.path, "supervisor.sock")); err != nil {
 		return s, err
 	}
-	if err := s.openPool(slots, cpus, hurry); err != nil {
+	if err := s.openPool(slots, cpus); err != nil {
 		return s, err
 	}
 	return s, s.wire()
 }
 
-func (s *supervisor) openPool(slots int, cpus []int, hurry <-chan struct{}) error {
+func (s *supervisor) openPool(slots int, cpus []int) error {
 	binary := s.cfg.Workers.Binary
 	if binary == "" {
 		self, err := os.Executable()
@@ -103,9 +122,9 @@ func (s *supervisor) openPool(slots int, cpus []int, hurry <-chan struct{}) erro
 	var err error
 	s.pool, err = process.NewPool(process.Config{
 		Binary: binary, RunDir: s.dir.path, Slots: slots, CPUs: cpus, Spare: s.cfg.Workers.Spare,
-		Sockets: s.media.slots, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
+		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
-		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: hurry,
+		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: s.Hurry.Done(),
 		RestartBurst: s.cfg.Workers.RestartBurst,
 		Health:       process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
 	}, s.log)
@@ -149,7 +168,7 @@ func (s *supervisor) wire() error {
 
 // serve runs all parts. Workers and the link outlive the sockets: what the sockets'
 // end has to tell still arrives.
-func (s *supervisor) serve(ctx, hurry context.Context) error {
+func (s *supervisor) serve(ctx context.Context) error {
 	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopInner()
 	outer, stopOuter := context.WithCancel(ctx)
@@ -161,6 +180,7 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 			return run()
 		})
 	}
+	s.remains = nil // the pool's from now on
 	part(func() error { return s.pool.Run(inner) })
 	part(func() error { s.backend.followWorkers(inner, s.pool.Events()); return nil })
 	part(func() error { s.backend.keepHouse(inner); return nil })
@@ -179,7 +199,7 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	part(func() error { return serveHTTP(outer, server, s.http) })
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
 	<-outer.Done()
-	s.announceStop(hurry)
+	s.announceStop()
 	stopInner()
 	err := group.Wait()
 	s.backend.background.Wait()
@@ -195,7 +215,7 @@ func (s *supervisor) setICEServers(list json.RawMessage) {
 }
 
 // announceStop tells clients and the main server, and ends the sockets.
-func (s *supervisor) announceStop(hurry context.Context) {
+func (s *supervisor) announceStop() {
 	const reason = "server is stopping"
 	s.log.Info("supervisor stops")
 	s.backend.presence.Send(interopwire.SfuStatus{Status: interopwire.StatusError, Details: reason})
@@ -206,7 +226,7 @@ func (s *supervisor) announceStop(hurry context.Context) {
 		s.backend.broadcastLocked(ch, nil, wire.ServerShutdown{Reason: reason, ETA: s.cfg.Workers.StopTimeout.Seconds()})
 	}
 	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(hurry, flushTimeout)
+	ctx, cancel := context.WithTimeout(s.Hurry, flushTimeout)
 	defer cancel()
 	if err := s.sockets.Close(ctx, wire.CloseGoingAway, wire.ReasonServerStop); err != nil {
 		s.log.Warn("sockets did not end in time", obs.Err(err))
@@ -232,13 +252,21 @@ func (s *supervisor) close() error {
 	if s.admin != nil {
 		faults = append(faults, closed(s.admin.Close()))
 	}
-	if s.media != nil {
-		faults = append(faults, s.media.close())
-	}
 	if s.api != nil {
 		s.api.CloseIdle()
 	}
-	if s.dir != nil {
+	living := slices.ContainsFunc(s.remains, (*process.Remains).Alive)
+	for _, r := range s.remains {
+		faults = append(faults, r.Close())
+	}
+	if s.media != nil {
+		faults = append(faults, s.media.close())
+	}
+	switch {
+	case s.dir == nil:
+	case living:
+		faults = append(faults, s.dir.leave())
+	default:
 		faults = append(faults, s.dir.close())
 	}
 	return errors.Join(faults...)

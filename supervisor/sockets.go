@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/handoff"
@@ -18,24 +19,38 @@ import (
 type mediaSockets struct {
 	slots  []process.Sockets
 	served map[workerv1.AddressFamily]bool
-	pairs  []*mediasock.Pair
 }
 
-// openMediaSockets opens the sockets of every slot, or none. A family that the
-// machine lacks is left out, but not both.
-func openMediaSockets(cfg config.Media, slots int, log *slog.Logger) (*mediaSockets, error) {
-	m := &mediaSockets{slots: make([]process.Sockets, slots), served: map[workerv1.AddressFamily]bool{}}
-	families := []struct {
-		family   mediasock.Family
-		announce workerv1.AddressFamily
-		port     int
-		udp, tcp string
-	}{
-		{mediasock.IPv4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, cfg.Port, handoff.FileUDP4, handoff.FileTCP4},
-		{mediasock.IPv6, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6, cfg.Port + 1, handoff.FileUDP6, handoff.FileTCP6},
+// mediaFamily is an IP version as a slot has it.
+type mediaFamily struct {
+	family   mediasock.Family
+	announce workerv1.AddressFamily
+	port     int // of slot 0
+	udp, tcp string
+}
+
+func mediaFamilies(port int) []mediaFamily {
+	return []mediaFamily{
+		{mediasock.IPv4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, port, handoff.FileUDP4, handoff.FileTCP4},
+		{mediasock.IPv6, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6, port + 1, handoff.FileUDP6, handoff.FileTCP6},
 	}
-	for _, f := range families {
+}
+
+// openMediaSockets opens the sockets of every slot, or none, but for those that a
+// former supervisor left, which it takes. A family that the machine lacks is left out,
+// but not both.
+func openMediaSockets(cfg config.Media, slots int, remains []*process.Remains, log *slog.Logger) (*mediaSockets, error) {
+	m := &mediaSockets{slots: make([]process.Sockets, slots), served: map[workerv1.AddressFamily]bool{}}
+	for _, r := range remains {
+		m.slots[r.Slot] = r.Sockets
+	}
+	for _, f := range mediaFamilies(cfg.Port) {
 		for slot := range slots {
+			s := &m.slots[slot]
+			if slices.Contains(s.Names, f.udp) && slices.Contains(s.Names, f.tcp) {
+				m.served[f.announce] = true
+				continue
+			}
 			pair, err := mediasock.Open(mediasock.Config{
 				Family: f.family, Port: uint16(f.port + slot), BufferBytes: cfg.BufferBytes, //nolint:gosec // ports were checked
 			})
@@ -46,9 +61,7 @@ func openMediaSockets(cfg config.Media, slots int, log *slog.Logger) (*mediaSock
 			if err != nil {
 				return nil, errors.Join(err, m.close())
 			}
-			m.pairs = append(m.pairs, pair)
 			m.served[f.announce] = true
-			s := &m.slots[slot]
 			s.Names = append(s.Names, f.udp, f.tcp)
 			s.Files = append(s.Files, pair.UDP, pair.TCP)
 		}
@@ -61,8 +74,10 @@ func openMediaSockets(cfg config.Media, slots int, log *slog.Logger) (*mediaSock
 
 func (m *mediaSockets) close() error {
 	var faults []error
-	for _, p := range m.pairs {
-		faults = append(faults, p.Close())
+	for _, s := range m.slots {
+		for _, f := range s.Files {
+			faults = append(faults, f.Close())
+		}
 	}
 	return errors.Join(faults...)
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"time"
 
@@ -30,8 +31,19 @@ const (
 	maxHeaderBytes = 32 << 10
 )
 
-// listenHTTP opens the public port, so that an occupied one is found at once.
-func listenHTTP(ctx context.Context, cfg config.HTTP) (net.Listener, error) {
+// httpName is the public port's listener among inherited files.
+const httpName = "http"
+
+// listenHTTP opens the public port, so that an occupied one is found at once, or takes
+// the inherited listener.
+func listenHTTP(ctx context.Context, cfg config.HTTP, inherited *os.File) (net.Listener, error) {
+	if inherited != nil {
+		listener, err := net.FileListener(inherited)
+		if err = errors.Join(err, inherited.Close()); err != nil {
+			return nil, fmt.Errorf("inherited HTTP port: %w: %w", err, errs.ErrInvalid)
+		}
+		return listener, nil
+	}
 	address := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {

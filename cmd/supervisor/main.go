@@ -13,6 +13,7 @@ import (
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/supervisor"
+	"github.com/dspeak/sfu/supervisor/service"
 )
 
 func main() {
@@ -34,6 +35,10 @@ func run() error {
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unknown argument %q; see --help", flags.Arg(0))
 	}
+	files, err := service.Inherited(os.Getenv(service.EnvFiles))
+	if err != nil {
+		return err
+	}
 	cfg, err := config.Load(flags, os.Environ())
 	if err != nil {
 		return err
@@ -45,7 +50,11 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	manager, err := service.NewManager()
+	if err != nil {
+		return err
+	}
 	ctx, hurry, ignore := untilSignals()
 	defer ignore()
-	return supervisor.Run(ctx, hurry, cfg, log)
+	return supervisor.Run(ctx, cfg, supervisor.Process{Log: log, Hurry: hurry, Files: files, Manager: manager})
 }

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dspeak/sfu/internal/errs"
 )
 
@@ -62,4 +64,25 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 		return nil, errors.Join(fmt.Errorf("handoff socket is a %T: %w", c, errs.ErrInvalid), c.Close())
 	}
 	return &Conn{unix: u}, nil
+}
+
+// PeerPID is the process at the other end when the connection was made; behind a
+// Listener it is the one that listens (SO_PEERCRED of unix(7)).
+func (c *Conn) PeerPID() (int, error) {
+	raw, err := c.unix.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("peer of the handoff socket: %w", err)
+	}
+	var cred *unix.Ucred
+	var fault error
+	err = raw.Control(func(fd uintptr) {
+		cred, fault = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err = errors.Join(err, fault); err != nil {
+		return 0, fmt.Errorf("peer of the handoff socket: %w", err)
+	}
+	if cred.Pid <= 0 {
+		return 0, fmt.Errorf("peer of the handoff socket is outside of this process namespace: %w", errs.ErrUnsupported)
+	}
+	return int(cred.Pid), nil
 }

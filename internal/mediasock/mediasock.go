@@ -235,6 +235,21 @@ func portOf(name unix.Sockaddr) uint16 {
 	return 0
 }
 
+// BoundPort is the port that a socket of Open is bound to, whoever opened it.
+func BoundPort(f *os.File) (uint16, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("address of %s: %w", f.Name(), err)
+	}
+	var name unix.Sockaddr
+	var fault error
+	err = raw.Control(func(fd uintptr) { name, fault = unix.Getsockname(int(fd)) })
+	if err = errors.Join(err, fault); err != nil {
+		return 0, fmt.Errorf("address of %s: %w", f.Name(), err)
+	}
+	return portOf(name), nil
+}
+
 // Close closes both sockets. Copies handed to workers stay open.
 func (p *Pair) Close() error {
 	var err error

@@ -29,13 +29,15 @@ const (
 // errBadSettings: the worker says that it would fail again the same way.
 var errBadSettings = errors.New("bad settings")
 
-// child is a worker process from its start to its certain end.
+// child is a worker process from its start, or its adoption, to its certain end.
 type child struct {
-	cmd    *exec.Cmd
-	conn   *handoff.Conn
-	output *relay
-	exited chan struct{} // closed after the process was waited for
-	state  *os.ProcessState
+	process *os.Process
+	conn    *handoff.Conn
+	output  *relay
+	exited  chan struct{}    // closed after the process has certainly ended
+	state   *os.ProcessState // nil: it was adopted, how it ended is not known
+	layout  uint64           // of the ledger's records, as its program reads and writes them
+	version string           // of its program
 }
 
 // spawn starts a worker process and waits for its hello. cpu below 0 leaves it
@@ -46,18 +48,19 @@ func (p *Pool) spawn(ctx context.Context, cpu int) (*child, error) {
 		return nil, err
 	}
 	c := &child{conn: conn, output: &relay{log: p.log}, exited: make(chan struct{})}
-	c.cmd = p.command()
-	c.cmd.ExtraFiles = []*os.File{file} // descriptor handoff.FD
-	c.cmd.Stderr = c.output
-	c.cmd.WaitDelay = outputDelay
+	cmd := p.command()
+	cmd.ExtraFiles = []*os.File{file} // descriptor handoff.FD
+	cmd.Stderr = c.output
+	cmd.WaitDelay = outputDelay
 	// A session of its own: signals to the supervisor's group do not reach it.
-	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	err = p.start(c.cmd, cpu)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	err = p.start(cmd, cpu)
 	err = errors.Join(err, file.Close())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start worker: %w", err), conn.Close())
 	}
-	p.reapers.Go(c.reap)
+	c.process = cmd.Process
+	p.reapers.Go(func() { c.reap(cmd) })
 	if err := c.awaitHello(ctx, p.startTimeout); err != nil {
 		return nil, c.fail(err)
 	}
@@ -78,9 +81,9 @@ func (p *Pool) startProcess(cmd *exec.Cmd, cpu int) error {
 	return err
 }
 
-func (c *child) reap() {
-	err := c.cmd.Wait()
-	c.state = c.cmd.ProcessState
+func (c *child) reap(cmd *exec.Cmd) {
+	err := cmd.Wait()
+	c.state = cmd.ProcessState
 	if c.state == nil && err != nil { // cannot happen after a successful start
 		c.output.Write([]byte(err.Error() + "\n")) //nolint:errcheck,gosec // it never fails
 	}
@@ -88,7 +91,7 @@ func (c *child) reap() {
 	close(c.exited)
 }
 
-func (c *child) pid() int { return c.cmd.Process.Pid }
+func (c *child) pid() int { return c.process.Pid }
 
 func (c *child) awaitHello(ctx context.Context, limit time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
@@ -102,6 +105,7 @@ func (c *child) awaitHello(ctx context.Context, limit time.Duration) error {
 	case m.Hello.Protocol != handoff.Protocol:
 		return fmt.Errorf("worker speaks handoff protocol %d, want %d: %w", m.Hello.Protocol, handoff.Protocol, errs.ErrUnsupported)
 	}
+	c.layout, c.version = m.Hello.Layout, m.Hello.Version
 	return nil
 }
 
@@ -142,7 +146,7 @@ func (c *child) fail(err error) error {
 
 // kill ends the process for certain and waits for it.
 func (c *child) kill() {
-	_ = c.cmd.Process.Kill() // it may be dead already
+	_ = c.process.Kill() // it may be dead already
 	<-c.exited
 	_ = c.conn.Close()
 }
@@ -159,7 +163,7 @@ func (c *child) retire() {
 
 // stop asks the process to end, and kills it after the grace period.
 func (c *child) stop(grace time.Duration, hurry <-chan struct{}) {
-	_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may be dead already
+	_ = c.process.Signal(syscall.SIGTERM) // it may be dead already
 	c.end(grace, hurry)
 }
 
@@ -175,14 +179,25 @@ func (c *child) end(grace time.Duration, hurry <-chan struct{}) {
 	c.kill()
 }
 
+// leave lets the process go on without a supervisor, until another adopts it.
+func (c *child) leave() { _ = c.conn.Close() }
+
 // killed says whether the process was ended by SIGKILL; it must have ended.
 func (c *child) killed() bool {
+	if c.state == nil {
+		return false
+	}
 	status, ok := c.state.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
 }
 
 // cause tells why the process ended; it must have.
-func (c *child) cause() string { return c.state.String() }
+func (c *child) cause() string {
+	if c.state == nil {
+		return "ended" // only its parent could know more
+	}
+	return c.state.String()
+}
 
 // attach names the worker in its log lines from now on.
 func (c *child) attach(log *slog.Logger) { c.output.setLog(log) }

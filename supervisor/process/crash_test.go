@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -132,8 +131,8 @@ func TestRestartWithoutALedgerIsRefused(t *testing.T) {
 	defer func() { _ = k.conn.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	watched := make(chan string, 1)
-	c := &child{cmd: &exec.Cmd{Process: &os.Process{Pid: os.Getpid()}}, exited: make(chan struct{})}
-	go func() { watched <- k.watch(ctx, c, Event{}, nil) }()
+	c := &child{process: &os.Process{Pid: os.Getpid()}, exited: make(chan struct{})}
+	go func() { watched <- k.watch(ctx, c, Event{}) }()
 	if err := k.restart(t.Context()); !errors.Is(err, errs.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}

@@ -40,6 +40,10 @@ type keeper struct {
 	policy restartPolicy
 	conn   *grpc.ClientConn // of the slot, whatever process serves it
 	state  slotState
+	// adopted: the slot goes on with what a former supervisor left, which is still to be
+	// told. left is its worker, until it is followed; nil: it is dead.
+	adopted bool
+	left    *child
 	// retire asks the goroutine to replace the process that serves; it answers at once
 	// whether it does.
 	retire chan chan<- error
@@ -59,6 +63,17 @@ func newKeeper(p *Pool, slot ident.Slot) *keeper {
 	}
 	k.info = WorkerInfo{Slot: slot, CPU: k.cpu, State: StateStarting, Since: time.Now()}
 	return k
+}
+
+// inherit makes the slot go on with what a former supervisor left. It is called before
+// run.
+func (k *keeper) inherit(r *Remains) {
+	k.info.Generation, k.info.Epoch = r.Generation, r.Epoch
+	k.left, k.state.ledger = r.worker, r.Ledger
+	k.adopted = k.left != nil || k.state.ledger != nil
+	if k.left == nil && k.state.ledger != nil {
+		k.state.died(time.Now(), "its supervisor ended, too", true)
+	}
 }
 
 func (k *keeper) snapshot() WorkerInfo {
@@ -97,7 +112,11 @@ func (k *keeper) run(ctx context.Context) {
 	}
 	k.conn = conn
 	defer func() { _ = conn.Close() }()
-	defer k.state.drop()
+	defer func() {
+		if !k.pool.leaving.Load() {
+			k.state.drop()
+		}
+	}()
 	for ctx.Err() == nil {
 		cause, final := k.serveOnce(ctx)
 		if ctx.Err() != nil {
@@ -131,6 +150,10 @@ func (k *keeper) giveUp(ctx context.Context, cause string) {
 // serveOnce runs one process to its end and tells why it ended, and whether the
 // slot cannot be served at all.
 func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
+	if c := k.left; c != nil {
+		k.left = nil
+		return k.serve(ctx, c, k.adopt(c)), false
+	}
 	generation, epoch := k.begin()
 	log := k.log.With(slog.Any(obs.KeyGeneration, generation))
 	c, err := k.obtain(ctx, generation > 1)
@@ -144,18 +167,52 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		return k.notStarted(ctx, log, err)
 	}
 	k.ready(log, resumed)
-	cause = k.watch(ctx, c, Event{Slot: k.slot, Generation: generation, Epoch: epoch}, resumed)
+	e := Event{Kind: EventReady, Slot: k.slot, Generation: generation, Epoch: epoch}
+	if resumed != nil {
+		e.Kind, e.Resumed, e.Cause = EventTakeover, *resumed, k.state.cause
+		if k.adopted {
+			e.Kind = EventAdopted
+		}
+	}
+	return k.serve(ctx, c, e), false
+}
+
+// adopt books the worker that a former supervisor left.
+func (k *keeper) adopt(c *child) Event {
+	k.mu.Lock()
+	k.info.PID = c.pid()
+	k.mu.Unlock()
+	info := k.snapshot()
+	k.state.serves(time.Now())
+	if k.cpu >= 0 {
+		if err := pinProcess(c.pid(), k.cpu); err != nil {
+			k.log.Warn("former worker is not pinned", obs.Err(err))
+		}
+	}
+	k.log.Info("worker adopted", slog.Any(obs.KeyGeneration, info.Generation), slog.Int(obs.KeyPID, c.pid()))
+	return Event{Kind: EventAdopted, Slot: k.slot, Generation: info.Generation, Epoch: info.Epoch}
+}
+
+// serve follows a process that serves to its end, for which its settings are not to
+// blame. It tells why it ended. announce says that it serves.
+func (k *keeper) serve(ctx context.Context, c *child, announce Event) string {
+	log := k.log.With(slog.Any(obs.KeyGeneration, announce.Generation), slog.Int(obs.KeyPID, c.pid()))
+	cause := k.watch(ctx, c, announce)
 	if ctx.Err() != nil {
+		if k.pool.leaving.Load() {
+			c.leave()
+			return "left to the next supervisor"
+		}
 		k.setState(StateDraining)
 		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
 		k.setState(StateExited)
-		return "stopped", false
+		return "stopped"
 	}
 	if cause == CauseRestart {
 		c.retire()
 		k.state.died(time.Now(), cause, true)
 		log.Info("worker retired")
-		return cause, false
+		return cause
 	}
 	c.kill()
 	killed := cause == "" && c.killed()
@@ -167,7 +224,7 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	if !k.state.held() {
 		k.lose(ctx, cause)
 	}
-	return cause, false // whatever its exit code, its settings were good enough to serve
+	return cause
 }
 
 // begin starts a generation: with the state that is held, or with nothing.
@@ -279,11 +336,12 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 
 // watch follows a ready worker until its process ends (then it returns ""), it
 // hangs (then it returns why), or ctx ends.
-func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.Resumed) string {
+func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 	client := workerv1.NewWorkerServiceClient(k.conn)
 	ctx, cancel := context.WithCancel(ctx)
 	m := monitor{
-		keeper: k, client: client, conn: k.conn, from: e,
+		keeper: k, client: client, conn: k.conn,
+		from:     Event{Slot: announce.Slot, Generation: announce.Generation, Epoch: announce.Epoch},
 		watching: make(chan struct{}), announced: make(chan struct{}),
 	}
 	var parts sync.WaitGroup
@@ -306,11 +364,8 @@ func (k *keeper) watch(ctx context.Context, c *child, e Event, resumed *handoff.
 		case <-watching: // nobody uses the worker before its events are followed
 			watching = nil
 			k.setReady(client)
-			e.Kind = EventReady
-			if resumed != nil {
-				e.Kind, e.Resumed, e.Cause = EventTakeover, *resumed, k.state.cause
-			}
-			k.pool.emit(ctx, e)
+			k.adopted = false
+			k.pool.emit(ctx, announce)
 			close(m.announced)
 			continue
 		case <-c.exited:

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -34,6 +36,9 @@ type Config struct {
 	Spare bool
 	// Sockets are the media sockets of each slot, open for the life of the pool.
 	Sockets []Sockets
+	// Remains are what a former supervisor left, at most one of a slot. Those slots go on
+	// with it, and report EventAdopted. Their sockets are to be among Sockets.
+	Remains []*Remains
 	// LogLevel is a slog level.
 	LogLevel string
 	// OrphanTimeout is how long workers without users outlive their supervisor.
@@ -79,6 +84,9 @@ const (
 	// EventTakeover: the worker was gone, for the reason Cause, and another process serves
 	// the slot with its state, but for what Resumed says was dropped.
 	EventTakeover
+	// EventAdopted: the slot serves with the state of a former supervisor's worker, which
+	// this one knows nothing of yet.
+	EventAdopted
 	// EventDown: the worker is gone, or did not start, for the reason Cause. So is all
 	// state of the epoch.
 	EventDown
@@ -153,25 +161,32 @@ type Pool struct {
 	startTimeout time.Duration
 	reapers      sync.WaitGroup
 	keepers      []*keeper
+	leaving      atomic.Bool
 }
 
 // NewPool prepares a pool; nothing runs before Run. A fault of the configuration
 // is an errs.ErrInvalid.
 func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
-	if cfg.Slots < 1 || cfg.Slots > 1024 || len(cfg.Sockets) != cfg.Slots {
+	if cfg.Slots < 1 || cfg.Slots > maxSlots || len(cfg.Sockets) != cfg.Slots {
 		return nil, fmt.Errorf("%d workers with %d sets of sockets, want 1 to 1024: %w", cfg.Slots, len(cfg.Sockets), errs.ErrInvalid)
 	}
 	if cfg.Health.Interval <= 0 || cfg.Health.Timeout <= 0 || cfg.Health.Failures < 1 {
 		return nil, fmt.Errorf("health limits %+v: %w", cfg.Health, errs.ErrInvalid)
 	}
 	// sun_path of unix(7) holds 108 bytes, the last a zero.
-	if path := socketPath(cfg.RunDir, ident.Slot(cfg.Slots-1)); len(path) > 107 {
+	if path := adoptPath(cfg.RunDir, strconv.Itoa(cfg.Slots-1)); len(path) > 107 {
 		return nil, fmt.Errorf("socket path %s is longer than 107 bytes; choose a shorter run directory: %w", path, errs.ErrInvalid)
 	}
 	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child)}
 	p.start, p.startTimeout = p.startProcess, startTimeout
 	for slot := range cfg.Slots {
 		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot)))
+	}
+	for _, r := range cfg.Remains {
+		if int(r.Slot) >= cfg.Slots {
+			return nil, fmt.Errorf("remains of worker %d of %d: %w", r.Slot, cfg.Slots, errs.ErrInvalid)
+		}
+		p.keepers[r.Slot].inherit(r)
 	}
 	return p, nil
 }
@@ -184,11 +199,19 @@ func (p *Pool) command() *exec.Cmd {
 	return cmd
 }
 
+// Leave makes Run leave the workers that serve to the next supervisor when it ends,
+// instead of stopping them.
+func (p *Pool) Leave() { p.leaving.Store(true) }
+
 // Run keeps the workers running until ctx ends, then stops them all, and returns
 // when they are gone. Events is closed then.
 func (p *Pool) Run(ctx context.Context) error {
 	defer close(p.events)
-	defer p.reapers.Wait()
+	defer func() {
+		if !p.leaving.Load() {
+			p.reapers.Wait()
+		}
+	}()
 	group, ctx := errgroup.WithContext(ctx)
 	for _, k := range p.keepers {
 		group.Go(func() error { k.run(ctx); return nil })
@@ -252,7 +275,8 @@ func socketPath(runDir string, slot ident.Slot) string {
 // assignment is what a new process of the slot is told.
 func (p *Pool) assignment(slot ident.Slot, generation ident.Generation, epoch ident.Epoch) handoff.Assign {
 	return handoff.Assign{
-		Slot: slot, Generation: generation, Epoch: epoch, Socket: p.SocketPath(slot), LogLevel: p.cfg.LogLevel,
+		Slot: slot, Generation: generation, Epoch: epoch, Socket: p.SocketPath(slot),
+		AdoptSocket: adoptPath(p.cfg.RunDir, strconv.Itoa(int(slot))), LogLevel: p.cfg.LogLevel,
 		OrphanTimeout: int64(p.cfg.OrphanTimeout), MaxWait: int64(p.cfg.MaxWait), NoSegmentation: p.cfg.NoSegmentation,
 		Padding: p.cfg.Padding,
 		Files:   p.cfg.Sockets[slot].Names,
