@@ -41,6 +41,7 @@ const (
 	modeEventsAndGaps = "events"         // tells one event in each stream
 	modeNoTakeover    = "no takeover"    // ends when it is to go on with state
 	modeRefusesState  = "refuses state"  // says that it cannot go on with any
+	modeDeaf          = "deaf"           // does not answer who wants to adopt it
 )
 
 func TestMain(m *testing.M) {
@@ -96,10 +97,40 @@ func beWorker(mode string) int {
 			return handoff.ExitBadSettings
 		}
 	}
-	return serveWorker(mode, conn, m.Assign)
+	return serveWorker(mode, conn, m.Assign, files)
 }
 
-func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign) int {
+// offerAdoption accepts new supervisors, one after another.
+func offerAdoption(a *handoff.Assign, files []*os.File) error {
+	listener, err := handoff.Listen(a.AdoptSocket)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			if _, _, err := conn.Receive(context.Background()); err != nil {
+				continue
+			}
+			_ = conn.Send(handoff.Message{Adopted: &handoff.Adopted{
+				Protocol: handoff.Protocol, PID: os.Getpid(), Slot: a.Slot, Generation: a.Generation, Epoch: a.Epoch, Files: a.Files,
+			}}, files...)
+		}
+	}()
+	return nil
+}
+
+func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os.File) int {
+	offer := offerAdoption
+	if mode == modeDeaf {
+		offer = func(a *handoff.Assign, _ []*os.File) error { _, err := handoff.Listen(a.AdoptSocket); return err }
+	}
+	if offer(a, files) != nil {
+		return handoff.ExitFailure
+	}
 	_ = os.Remove(a.Socket)
 	listener, err := (&net.ListenConfig{}).Listen(context.Background(), "unix", a.Socket)
 	if err != nil {
