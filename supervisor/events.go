@@ -16,7 +16,7 @@ import (
 func (b *backend) followWorkers(ctx context.Context, events <-chan process.Event) {
 	for e := range events {
 		switch e.Kind {
-		case process.EventReady:
+		case process.EventReady, process.EventAdopted:
 			b.setFault(fault{e.Slot, crashed}, "")
 		case process.EventTakeover:
 			if e.Cause != process.CauseRestart {

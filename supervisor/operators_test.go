@@ -244,8 +244,8 @@ func TestPlannedStop(t *testing.T) {
 	l.leave(b)
 	a.drain()
 	l.main.take()
-	s := &supervisor{Process: Process{Hurry: t.Context()}, cfg: config.Config{Workers: config.Workers{StopTimeout: 5 * time.Second}}, log: l.backend.log, backend: l.backend, sockets: l.sockets}
-	s.announceStop()
+	s := &supervisor{cfg: config.Config{Workers: config.Workers{StopTimeout: 5 * time.Second}}, log: l.backend.log, backend: l.backend, sockets: l.sockets}
+	s.announceStop(t.Context())
 	all, code := a.ended()
 	wantTypes(t, "ann", all, "server-shutdown")
 	if code != wire.CloseGoingAway || all[0].field("reason") == "" || !strings.Contains(string(all[0].Data), `"eta":5`) {

@@ -199,7 +199,7 @@ func (s *supervisor) serve(ctx context.Context) error {
 	part(func() error { return serveHTTP(outer, server, s.http) })
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
 	<-outer.Done()
-	s.announceStop()
+	s.announceStop(s.Hurry)
 	stopInner()
 	err := group.Wait()
 	s.backend.background.Wait()
@@ -215,7 +215,7 @@ func (s *supervisor) setICEServers(list json.RawMessage) {
 }
 
 // announceStop tells clients and the main server, and ends the sockets.
-func (s *supervisor) announceStop() {
+func (s *supervisor) announceStop(hurry context.Context) {
 	const reason = "server is stopping"
 	s.log.Info("supervisor stops")
 	s.backend.presence.Send(interopwire.SfuStatus{Status: interopwire.StatusError, Details: reason})
@@ -226,7 +226,7 @@ func (s *supervisor) announceStop() {
 		s.backend.broadcastLocked(ch, nil, wire.ServerShutdown{Reason: reason, ETA: s.cfg.Workers.StopTimeout.Seconds()})
 	}
 	r.mu.Unlock()
-	ctx, cancel := context.WithTimeout(s.Hurry, flushTimeout)
+	ctx, cancel := context.WithTimeout(hurry, flushTimeout)
 	defer cancel()
 	if err := s.sockets.Close(ctx, wire.CloseGoingAway, wire.ReasonServerStop); err != nil {
 		s.log.Warn("sockets did not end in time", obs.Err(err))

@@ -60,7 +60,7 @@ func (p *Pool) spawn(ctx context.Context, cpu int) (*child, error) {
 		return nil, errors.Join(fmt.Errorf("start worker: %w", err), conn.Close())
 	}
 	c.process = cmd.Process
-	p.reapers.Go(func() { c.reap(cmd) })
+	p.reapers.Go(func() { c.reap(cmd) }) //nolint:contextcheck // the process outlives its start
 	if err := c.awaitHello(ctx, p.startTimeout); err != nil {
 		return nil, c.fail(err)
 	}

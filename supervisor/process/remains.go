@@ -115,7 +115,7 @@ func adoptOne(ctx context.Context, path string, log *slog.Logger) (*Remains, err
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	c, err := fosterChild(pid, conn, log)
+	c, err := fosterChild(pid, conn, log) //nolint:contextcheck // its life is the keeper's
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
@@ -142,7 +142,7 @@ func (c *child) askAdoption(ctx context.Context) (*Remains, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pipe for the worker's log: %w", err)
 	}
-	go c.relayLog(read)
+	go c.relayLog(read) //nolint:contextcheck // as long as the worker lives
 	ask := handoff.Message{Adopt: &handoff.Adopt{Protocol: handoff.Protocol, Files: []string{handoff.FileLog}}}
 	err = errors.Join(c.conn.Send(ask, write), write.Close())
 	if err != nil {
