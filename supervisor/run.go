@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg config.Config, p Process) error {
 	if err != nil {
 		return err
 	}
-	err = s.serve(ctx)
+	err = s.serve(ctx, p.Hurry)
 	return errors.Join(err, s.close())
 }
 
@@ -168,7 +168,7 @@ func (s *supervisor) wire() error {
 
 // serve runs all parts. Workers and the link outlive the sockets: what the sockets'
 // end has to tell still arrives.
-func (s *supervisor) serve(ctx context.Context) error {
+func (s *supervisor) serve(ctx, hurry context.Context) error {
 	inner, stopInner := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopInner()
 	outer, stopOuter := context.WithCancel(ctx)
@@ -199,7 +199,7 @@ func (s *supervisor) serve(ctx context.Context) error {
 	part(func() error { return serveHTTP(outer, server, s.http) })
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
 	<-outer.Done()
-	s.announceStop(s.Hurry)
+	s.announceStop(hurry)
 	stopInner()
 	err := group.Wait()
 	s.backend.background.Wait()
