@@ -26,6 +26,18 @@ func fileGeometry() Geometry {
 	}
 }
 
+// geometryFor is the largest that fits into so many bytes.
+func geometryFor(size int64) Geometry {
+	g := fileGeometry()
+	for g.size() > size && g.Routers > 1 {
+		g = Geometry{
+			Routers: g.Routers / 2, Transports: g.Transports / 2, Producers: g.Producers / 2,
+			Consumers: g.Consumers / 2, Streams: g.Streams / 2, Blocks: g.Blocks / 2,
+		}
+	}
+	return g
+}
+
 // privateGeometry is that of Private.
 func privateGeometry() Geometry {
 	return Geometry{
@@ -71,14 +83,10 @@ type Ledger struct {
 	mapped     bool // pages can be given back
 }
 
-// Create begins a ledger with nothing in mem, a mapping of ledgerfile.Map.
+// Create begins a ledger with nothing in mem, a mapping of ledgerfile.Map. Less memory
+// than ledgerfile.Size makes one of fewer records.
 func Create(mem []byte, epoch uint64) (*Ledger, error) {
-	l, err := create(mem, fileGeometry(), epoch)
-	if err != nil {
-		return nil, err
-	}
-	l.mapped = true
-	return l, nil
+	return create(mem, geometryFor(int64(len(mem))), epoch)
 }
 
 // Private is a ledger in memory that dies with the process. It is smaller.
@@ -122,7 +130,7 @@ func lay(mem []byte, super *superblock) (*Ledger, error) {
 	if g.size() > int64(len(mem)) {
 		return nil, fmt.Errorf("ledger of %d bytes for %+v: %w", len(mem), g, errs.ErrInvalid)
 	}
-	l := &Ledger{super: super, header: header}
+	l := &Ledger{super: super, header: header, mapped: len(mem) == ledgerfile.Size}
 	l.blocks.used = &super.used[5]
 	at := int64(tablesAt)
 	l.Routers, err = newTable[Router](l, mem, &at, g.Routers, &super.used[0])

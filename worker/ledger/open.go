@@ -40,7 +40,6 @@ func Open(mem []byte, epoch uint64) (*Ledger, Dropped, error) {
 	if l.Epoch() != epoch {
 		return nil, nil, fmt.Errorf("open ledger: epoch %d, want %d: %w", l.Epoch(), epoch, errs.ErrInvalid)
 	}
-	l.mapped = true
 	return l, dropped, nil
 }
 

@@ -27,6 +27,7 @@ type sinkUDP struct {
 	sends   int
 	packets int
 	kept    []keptSend
+	watch   func([]netio.Send) // sees all that is taken; nil: nobody does
 }
 
 type keptSend struct {
@@ -46,6 +47,9 @@ func (s *sinkUDP) WriteBatch(ss []netio.Send) (int, error) {
 	}
 	if s.room > 0 && len(ss) >= s.room {
 		ss, s.room, s.full = ss[:s.room], 0, true
+	}
+	if s.watch != nil {
+		s.watch(ss)
 	}
 	for i := range ss {
 		s.sends++
