@@ -110,20 +110,26 @@ func newBench(tb testing.TB) *bench {
 // newBenchOn is a bench that goes on with what the ledger holds.
 func newBenchOn(tb testing.TB, state *ledger.Ledger, poller *netio.Poller, cfg Config) *bench {
 	tb.Helper()
+	l, sink, port := newBenchLoop(poller, ring)
+	l.ledger = state
+	l.readClock()
+	l.resume()
+	return &bench{Loop: l, tb: tb, sink: sink, port: port, router: l.table.routers["r"]}
+}
+
+// newBenchLoop is a loop without a ledger yet.
+func newBenchLoop(poller *netio.Poller, ring int) (*Loop, *sinkUDP, *udpPort) {
 	sink := &sinkUDP{}
+	port := &udpPort{sock: sink}
 	l := &Loop{
 		cfg: cfg, log: discardLog(),
 		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
-		table: newObjectTable(), poller: poller, cname: "bench", ledger: state,
+		table: newObjectTable(), poller: poller, cname: "bench", udp: []*udpPort{port},
 	}
 	l.out.ring = newSendRing(l.cfg.SendRingBytes)
 	l.base = clockBase(time.Now())
-	l.readClock()
-	port := &udpPort{sock: sink}
-	l.udp = []*udpPort{port}
 	l.cfg.Announced = []netip.AddrPort{sink.LocalAddr()}
-	l.resume()
-	return &bench{Loop: l, tb: tb, sink: sink, port: port, router: l.table.routers["r"]}
+	return l, sink, port
 }
 
 // peer is a client of a bench.

@@ -35,6 +35,7 @@ func (l *Loop) resume() {
 	transports := l.resumeTransports()
 	l.resumeStreams(transports)
 	producers := l.resumeProducers(transports)
+	l.makeRoomFor(transports, producers)
 	for rec := range l.ledger.Consumers.All() {
 		t, p := transports[rec.Transport], producers[rec.Producer]
 		if t == nil || p == nil || t.consumerBySSRC[rec.SSRC] != nil {
@@ -49,6 +50,28 @@ func (l *Loop) resume() {
 	l.resumed.Routers, l.resumed.Transports = len(l.table.routers), len(l.table.transports)
 	l.resumed.Producers, l.resumed.Consumers = len(l.table.producers), len(l.table.consumers)
 	l.putDown()
+}
+
+// makeRoomFor gives slices and maps of consumers their size at once: growing them costs
+// half as much as all the rest.
+func (l *Loop) makeRoomFor(transports map[ledger.Ref]*transport, producers map[ledger.Ref]*producer) {
+	onTransport, ofProducer := make(map[ledger.Ref]int, len(transports)), make(map[ledger.Ref]int, len(producers))
+	for rec := range l.ledger.Consumers.All() {
+		onTransport[rec.Transport]++
+		ofProducer[rec.Producer]++
+	}
+	l.table.consumers = make(map[ident.ConsumerID]*consumer, l.ledger.Consumers.Len())
+	for ref, n := range onTransport {
+		if t := transports[ref]; t != nil {
+			t.consumers = make([]*consumer, 0, n)
+			t.consumerBySSRC = make(map[uint32]*consumer, n)
+		}
+	}
+	for ref, n := range ofProducer {
+		if p := producers[ref]; p != nil {
+			p.fan = make([]fanout, 0, n)
+		}
+	}
 }
 
 // resumeRouters builds all routers but those to be skipped, which are wiped.
