@@ -94,12 +94,7 @@ func (b *bench) pass(d time.Duration) {
 
 func newBench(tb testing.TB) *bench {
 	tb.Helper()
-	poller, err := netio.NewPoller()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	tb.Cleanup(func() { _ = poller.Close() })
-	b := newBenchOn(tb, ledger.Private(), poller, Config{}.withDefaults())
+	b := newBenchAlone(tb, ledger.Private())
 	if _, err := b.createRouter("r", nil, ledger.Digest{}); err != nil {
 		tb.Fatal(err)
 	}
@@ -107,10 +102,21 @@ func newBench(tb testing.TB) *bench {
 	return b
 }
 
+// newBenchAlone is newBenchOn with a poller of its own.
+func newBenchAlone(tb testing.TB, state *ledger.Ledger) *bench {
+	tb.Helper()
+	poller, err := netio.NewPoller()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = poller.Close() })
+	return newBenchOn(tb, state, poller, Config{}.withDefaults())
+}
+
 // newBenchOn is a bench that goes on with what the ledger holds.
 func newBenchOn(tb testing.TB, state *ledger.Ledger, poller *netio.Poller, cfg Config) *bench {
 	tb.Helper()
-	l, sink, port := newBenchLoop(poller, ring)
+	l, sink, port := newBenchLoop(poller, cfg)
 	l.ledger = state
 	l.readClock()
 	l.resume()
@@ -118,7 +124,7 @@ func newBenchOn(tb testing.TB, state *ledger.Ledger, poller *netio.Poller, cfg C
 }
 
 // newBenchLoop is a loop without a ledger yet.
-func newBenchLoop(poller *netio.Poller, ring int) (*Loop, *sinkUDP, *udpPort) {
+func newBenchLoop(poller *netio.Poller, cfg Config) (*Loop, *sinkUDP, *udpPort) {
 	sink := &sinkUDP{}
 	port := &udpPort{sock: sink}
 	l := &Loop{

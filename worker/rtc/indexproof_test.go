@@ -40,8 +40,9 @@ type proof struct {
 	highest map[wireKey]uint64           // by client and SSRC
 	heard   map[ident.ConsumerID]int
 	dead    []byte // the copy that the successor gets; nil: alive
-	packets int
 	fault   error
+
+	packets, reports, repeats, wraps int
 }
 
 // wireKey names an index of a key, or with index 0 an SSRC.
@@ -110,7 +111,7 @@ func newProof(t *testing.T, seed uint64, mutate func(*ledger.Ledger)) *proof {
 
 // begin starts a life.
 func (p *proof) begin(state *ledger.Ledger, now time.Time) {
-	p.bench = newBenchWith(p.t, state, p.poller, minSendRingBytes)
+	p.bench = newBenchOn(p.t, state, p.poller, Config{SendRingBytes: minSendRingBytes}.withDefaults())
 	p.freeze()
 	p.frozen = now
 	p.readClock()
@@ -226,6 +227,9 @@ func (p *proof) onWireRTP(a *actor, b []byte) {
 		p.fail("client %d cannot open packet %d of %d: %w", a.n, index, ssrc, err)
 		return
 	}
+	if was := p.highest[stream]; index>>16 > was>>16 {
+		p.wraps++
+	}
 	p.highest[stream] = max(p.highest[stream], index)
 	c := a.consumerBySSRC[ssrc]
 	if c == nil {
@@ -250,8 +254,14 @@ func (p *proof) onWireRTCP(a *actor, b []byte) {
 
 // collect is the rule that may never break.
 func (p *proof) collect(k wireKey, b []byte) {
-	if was, ok := p.wire[k]; ok && !bytes.Equal(was, b) {
+	was, again := p.wire[k]
+	switch {
+	case again && !bytes.Equal(was, b):
 		p.fail("index used twice: %+v", k)
+	case again:
+		p.repeats++
+	case k.rtcp:
+		p.reports++
 	}
 	p.wire[k] = bytes.Clone(b)
 }
@@ -271,11 +281,18 @@ func (p *proof) makeProducer(a *actor) {
 
 func (p *proof) makeConsumer() {
 	from, to := p.actors[p.rng.IntN(len(p.actors))], p.actors[p.rng.IntN(len(p.actors))]
-	_, err := p.Loop.consume(ConsumeParams{
-		Transport: to.id, ID: ident.ConsumerID(p.name("c")), Producer: from.producer, RtpCapabilities: ortc.RouterRtpCapabilities(),
-		Paused: p.rng.IntN(4) == 0,
-	})
-	_ = err // the pair may exist already
+	id := ident.ConsumerID(p.name("c"))
+	if _, err := p.Loop.consume(ConsumeParams{
+		Transport: to.id, ID: id, Producer: from.producer, RtpCapabilities: ortc.RouterRtpCapabilities(), Paused: p.rng.IntN(4) == 0,
+	}); err != nil {
+		return // the pair exists already
+	}
+	if c := p.table.consumers[id]; p.mutate == nil && p.rng.IntN(2) == 0 {
+		// As if it had sent for long: its numbers wrap soon.
+		c.entry().seq = newSeqMap(uint16(65_535 - p.rng.UintN(100)))
+		c.rec.Mapping.Start(c.entry().seq.last)
+		p.highest[wireKey{client: to.n, ssrc: c.ssrc}] = c.entry().seq.last
+	}
 }
 
 // someConsumer is a random one, nil when there is none.
@@ -328,8 +345,8 @@ func (p *proof) step() {
 		for range 1 + p.rng.IntN(4) {
 			p.frame(a)
 		}
-	case n < 57: // a long pause of the network
-		for range p.rng.IntN(400) {
+	case n < 58: // a long pause of the network
+		for range p.rng.IntN(500) {
 			p.frame(a)
 		}
 		a.held = nil

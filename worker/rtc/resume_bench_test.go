@@ -15,7 +15,7 @@ func BenchmarkImport(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	bench := newBenchOn(b, state)
+	bench := newBenchAlone(b, state)
 	if _, err := bench.createRouter("r", nil, ledger.Digest{}); err != nil {
 		b.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func BenchmarkImport(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		copy(twin, mem)
-		l, _, _ := newBenchLoop(bench.poller, minSendRingBytes)
+		l, _, _ := newBenchLoop(bench.poller, Config{SendRingBytes: minSendRingBytes}.withDefaults())
 		b.StartTimer()
 		if l.ledger, _, err = ledger.Open(twin, 1); err != nil {
 			b.Fatal(err)

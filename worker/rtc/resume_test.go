@@ -299,7 +299,7 @@ func TestSkippedRoutersAreWiped(t *testing.T) {
 	mem := make([]byte, proofMemory)
 	state, err := ledger.Create(mem, 1)
 	mustNil(t, err)
-	b := newBenchOn(t, state)
+	b := newBenchAlone(t, state)
 	for _, id := range []ident.RouterID{"r", "poison"} {
 		_, err := b.createRouter(id, []byte("app data of "+id), ledger.Digest{})
 		mustNil(t, err)
