@@ -339,15 +339,17 @@ func TestNothingIsLeftOfAClosedRouter(t *testing.T) {
 			keys = append(keys, bytes.Clone(tr.rec.LocalKey[:]), bytes.Clone(tr.rec.RemoteKey[:]), []byte(tr.ice.credentials.password))
 		}
 	})
-	for _, key := range keys {
-		if !bytes.Contains(s.mem, key) {
-			t.Fatal("a key is not in the ledger")
+	s.now.onLoop(func() {
+		for _, key := range keys {
+			if !bytes.Contains(s.mem, key) {
+				t.Error("a key is not in the ledger")
+			}
 		}
-	}
+	})
 	mustNil(t, s.now.CloseRouter(s.now.ctx, router))
-	var left bool
-	s.now.onLoop(func() { left = !bytes.Equal(s.mem[8192:], clean) })
-	if left {
-		t.Fatal("something is left")
-	}
+	s.now.onLoop(func() {
+		if !bytes.Equal(s.mem[8192:], clean) {
+			t.Error("something is left")
+		}
+	})
 }
