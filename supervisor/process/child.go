@@ -38,17 +38,18 @@ type child struct {
 	state   *os.ProcessState // nil: it was adopted, how it ended is not known
 	layout  uint64           // of the ledger's records, as its program reads and writes them
 	version string           // of its program
+	trial   bool             // of a program that has not proved itself
 }
 
 // spawn starts a worker process and waits for its hello. cpu below 0 leaves it
 // unpinned.
-func (p *Pool) spawn(ctx context.Context, cpu int) (*child, error) {
+func (p *Pool) spawn(ctx context.Context, program *program, cpu int) (*child, error) {
 	conn, file, err := handoff.Pair()
 	if err != nil {
 		return nil, err
 	}
 	c := &child{conn: conn, output: &relay{log: p.log}, exited: make(chan struct{})}
-	cmd := p.command()
+	cmd := program.command()
 	cmd.ExtraFiles = []*os.File{file} // descriptor handoff.FD
 	cmd.Stderr = c.output
 	cmd.WaitDelay = outputDelay

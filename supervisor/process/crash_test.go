@@ -133,7 +133,7 @@ func TestRestartWithoutALedgerIsRefused(t *testing.T) {
 	watched := make(chan string, 1)
 	c := &child{process: &os.Process{Pid: os.Getpid()}, exited: make(chan struct{})}
 	go func() { watched <- k.watch(ctx, c, Event{}) }()
-	if err := k.restart(t.Context()); !errors.Is(err, errs.ErrUnavailable) {
+	if err := p.Restart(t.Context(), 0); !errors.Is(err, errs.ErrUnavailable) {
 		t.Errorf("got %v", err)
 	}
 	cancel()

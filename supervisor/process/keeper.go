@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -11,15 +10,11 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
-
-// restartPoll is how often a restart that was asked for is looked at.
-const restartPoll = 5 * time.Millisecond
 
 // keeper owns the worker of one slot for life. Its goroutine alone writes the
 // state:
@@ -44,18 +39,21 @@ type keeper struct {
 	// told. left is its worker, until it is followed; nil: it is dead.
 	adopted bool
 	left    *child
-	// retire asks the goroutine to replace the process that serves; it answers at once
-	// whether it does.
-	retire chan chan<- error
+	// replace asks the goroutine to replace the process that serves. next is the one that
+	// is to serve then; nil: the spare, or a fresh one.
+	replace chan replacement
+	next    *child
 
 	mu     sync.Mutex
+	fault  string                       // guarded by mu: why a process did not come to serve last
+	layout uint64                       // guarded by mu: of the state of the process that serves
 	info   WorkerInfo                   // guarded by mu
 	client workerv1.WorkerServiceClient // guarded by mu; nil unless ready
 }
 
 func newKeeper(p *Pool, slot ident.Slot) *keeper {
 	k := &keeper{
-		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(p.cfg.RestartBurst), retire: make(chan chan<- error),
+		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(p.cfg.RestartBurst), replace: make(chan replacement),
 		log: p.log.With(slog.Any(obs.KeySlot, slot)),
 	}
 	if n := len(p.cfg.CPUs); n > 0 {
@@ -117,6 +115,11 @@ func (k *keeper) run(ctx context.Context) {
 			k.state.drop()
 		}
 	}()
+	defer func() {
+		if k.next != nil { // asked for, and then the pool stopped
+			k.next.kill()
+		}
+	}()
 	for ctx.Err() == nil {
 		cause, final := k.serveOnce(ctx)
 		if ctx.Err() != nil {
@@ -126,7 +129,7 @@ func (k *keeper) run(ctx context.Context) {
 			k.giveUp(ctx, cause)
 			return
 		}
-		if cause == CauseRestart {
+		if cause == CauseRestart || cause == CauseUpgrade {
 			continue
 		}
 		if d := k.policy.failed(time.Now()); d > 0 {
@@ -156,7 +159,8 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	}
 	generation, epoch := k.begin()
 	log := k.log.With(slog.Any(obs.KeyGeneration, generation))
-	c, err := k.obtain(ctx, generation > 1)
+	trial := k.next != nil
+	c, err := k.obtain(ctx, generation)
 	var resumed *handoff.Resumed
 	if err == nil {
 		log = log.With(slog.Int(obs.KeyPID, c.pid()))
@@ -164,7 +168,7 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		resumed, err = k.bringUp(ctx, c, generation, epoch)
 	}
 	if err != nil {
-		return k.notStarted(ctx, log, err)
+		return k.notStarted(ctx, log, err, trial)
 	}
 	k.ready(log, resumed)
 	e := Event{Kind: EventReady, Slot: k.slot, Generation: generation, Epoch: epoch}
@@ -208,10 +212,16 @@ func (k *keeper) serve(ctx context.Context, c *child, announce Event) string {
 		k.setState(StateExited)
 		return "stopped"
 	}
-	if cause == CauseRestart {
+	switch cause {
+	case CauseRestart:
 		c.retire()
 		k.state.died(time.Now(), cause, true)
 		log.Info("worker retired")
+		return cause
+	case CauseUpgrade: // with nothing to go on with
+		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
+		log.Info("worker ended")
+		k.lose(ctx, cause)
 		return cause
 	}
 	c.kill()
@@ -247,12 +257,15 @@ func (k *keeper) begin() (ident.Generation, ident.Epoch) {
 	return k.info.Generation, k.info.Epoch
 }
 
-// notStarted books a process that did not come to serve.
-func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error) (cause string, final bool) {
+// notStarted books a process that did not come to serve. trial: another program may.
+func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, trial bool) (cause string, final bool) {
 	if ctx.Err() == nil {
 		log.Error("worker does not start", obs.Err(err))
 	}
-	bad := errors.Is(err, errBadSettings)
+	k.mu.Lock()
+	k.fault = err.Error()
+	k.mu.Unlock()
+	bad := errors.Is(err, errBadSettings) && !trial
 	if k.state.resuming {
 		// It may be the state that it cannot use, and another attempt may succeed.
 		if !k.state.failed(bad) {
@@ -293,14 +306,16 @@ func (k *keeper) ready(log *slog.Logger, resumed *handoff.Resumed) {
 		slog.Int("transports", resumed.Transports), slog.Int("consumers", resumed.Consumers), slog.Int("dropped", resumed.Dropped))
 }
 
-// obtain returns the spare, pinned now, or a process that was started pinned.
-func (k *keeper) obtain(ctx context.Context, spare bool) (*child, error) {
-	if !spare {
-		return k.pool.spawn(ctx, k.cpu)
+// obtain returns the process that is to serve next: the one of a replacement, the
+// spare, pinned now, or one that was started pinned.
+func (k *keeper) obtain(ctx context.Context, generation ident.Generation) (*child, error) {
+	c := k.next
+	k.next = nil
+	if c == nil && generation > 1 {
+		c = k.pool.takeSpare()
 	}
-	c := k.pool.takeSpare()
 	if c == nil {
-		return k.pool.spawn(ctx, k.cpu)
+		return k.pool.spawn(ctx, k.pool.program.Load(), k.cpu)
 	}
 	if k.cpu < 0 {
 		return c, nil
@@ -317,7 +332,11 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	k.mu.Lock()
 	k.info.PID = c.pid()
 	k.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, k.pool.startTimeout)
+	limit := k.pool.startTimeout
+	if c.trial {
+		limit = min(limit, trialTimeout)
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	a, files := k.pool.assignment(k.slot, generation, epoch), k.pool.cfg.Sockets[k.slot].Files
 	if k.state.ledger != nil {
@@ -363,7 +382,7 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 		select {
 		case <-watching: // nobody uses the worker before its events are followed
 			watching = nil
-			k.setReady(client)
+			k.setReady(client, c)
 			k.adopted = false
 			k.pool.emit(ctx, announce)
 			close(m.announced)
@@ -371,13 +390,13 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 		case <-c.exited:
 		case cause = <-hung:
 			k.setState(StateHung)
-		case answer := <-k.retire:
-			if k.state.ledger == nil {
-				answer <- fmt.Errorf("worker %d has no ledger, a restart would lose its users: %w", k.slot, errs.ErrUnavailable)
+		case r := <-k.replace:
+			if err := k.replaceable(r); err != nil {
+				r.answer <- err
 				continue
 			}
-			answer <- nil
-			cause = CauseRestart
+			k.next, cause = r.by, r.cause
+			r.answer <- nil
 		case <-ctx.Done():
 		}
 		over = true
@@ -387,37 +406,9 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 	return cause
 }
 
-// restart asks for another process and waits until it serves. Any goroutine.
-func (k *keeper) restart(ctx context.Context) error {
-	before, answer := k.snapshot(), make(chan error, 1)
-	select {
-	case k.retire <- answer:
-	case <-ctx.Done():
-		return fmt.Errorf("worker %d does not serve: %w", k.slot, errs.ErrUnavailable)
-	}
-	if err := <-answer; err != nil {
-		return err
-	}
-	ticker := time.NewTicker(restartPoll)
-	defer ticker.Stop()
-	for {
-		switch now := k.snapshot(); {
-		case now.Epoch != before.Epoch:
-			return fmt.Errorf("worker %d could not go on with its state: %w", k.slot, errs.ErrUnavailable)
-		case now.Generation > before.Generation && now.State == StateReady:
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("worker %d is not back: %w", k.slot, ctx.Err())
-		}
-	}
-}
-
-func (k *keeper) setReady(client workerv1.WorkerServiceClient) {
+func (k *keeper) setReady(client workerv1.WorkerServiceClient, c *child) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.client = client
+	k.client, k.layout, k.info.Version = client, c.layout, c.version
 	k.info.State, k.info.Since = StateReady, time.Now()
 }

@@ -41,6 +41,8 @@ const (
 	modeEventsAndGaps = "events"         // tells one event in each stream
 	modeNoTakeover    = "no takeover"    // ends when it is to go on with state
 	modeRefusesState  = "refuses state"  // says that it cannot go on with any
+	modeNew           = "new"            // as good, but another version
+	modeOtherLayout   = "other layout"   // keeps its state in another way
 	modeDeaf          = "deaf"           // does not answer who wants to adopt it
 )
 
@@ -68,7 +70,10 @@ func beWorker(mode string) int {
 	if err != nil {
 		return handoff.ExitFailure
 	}
-	hello := handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid()}
+	hello := handoff.Hello{Protocol: handoff.Protocol, PID: os.Getpid(), Layout: 1, Version: mode}
+	if mode == modeOtherLayout {
+		hello.Layout++
+	}
 	if mode == modeStrange {
 		hello.Protocol++
 	}
@@ -209,8 +214,26 @@ func testConfig(t *testing.T) Config {
 // testPool is a pool that records for which CPU each process was started.
 type testPool struct {
 	*Pool
-	mu   sync.Mutex
-	cpus map[int]int // by process; guarded by mu
+	mu    sync.Mutex
+	mode  string            // of a program that is started for the first time; guarded by mu
+	modes map[string]string // of those that were, by their paths; guarded by mu
+	cpus  map[int]int       // by process; guarded by mu
+}
+
+// install makes the program that is opened next behave in another way.
+func (p *testPool) install(mode string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.mode = mode
+}
+
+func (p *testPool) modeOf(program string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.modes[program] == "" {
+		p.modes[program] = p.mode
+	}
+	return p.modes[program]
 }
 
 func (p *testPool) startedFor(pid int) (cpu int) {
@@ -228,10 +251,11 @@ func startPool(t *testing.T, mode string, cfg Config) (p *testPool, stop func())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p = &testPool{Pool: pool, cpus: map[int]int{}}
+	p = &testPool{Pool: pool, cpus: map[int]int{}, modes: map[string]string{}}
 	p.startTimeout = 2 * time.Second
+	p.install(mode)
 	p.start = func(cmd *exec.Cmd, cpu int) error {
-		cmd.Env = []string{childMode + "=" + mode}
+		cmd.Env = []string{childMode + "=" + p.modeOf(cmd.Path)}
 		if err := p.startProcess(cmd, cpu); err != nil {
 			return err
 		}

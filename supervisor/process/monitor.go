@@ -47,7 +47,7 @@ func (m *monitor) checkHealth(ctx context.Context) string {
 			return ""
 		case <-ticker.C:
 		}
-		err := m.checkOnce(ctx, client, limits.Timeout)
+		err := checkOnce(ctx, client, limits.Timeout)
 		if ctx.Err() != nil {
 			return ""
 		}
@@ -64,7 +64,7 @@ func (m *monitor) checkHealth(ctx context.Context) string {
 // errNotServing: the worker answers, but its media loop stands still.
 var errNotServing = errors.New("media loop stands still")
 
-func (m *monitor) checkOnce(ctx context.Context, client healthv1.HealthClient, timeout time.Duration) error {
+func checkOnce(ctx context.Context, client healthv1.HealthClient, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	resp, err := client.Check(ctx, &healthv1.HealthCheckRequest{})

@@ -143,6 +143,10 @@ type WorkerInfo struct {
 	Takeovers    int
 	LastTakeover time.Duration
 	Since        time.Time
+	// Version is that of the worker's program, empty before it said so.
+	Version string
+	// Draining: the slot is to get no new channels.
+	Draining bool
 	// Usage is the worker's last report; nil before the first.
 	Usage *workerv1.ResourceUsage
 }
@@ -162,6 +166,13 @@ type Pool struct {
 	reapers      sync.WaitGroup
 	keepers      []*keeper
 	leaving      atomic.Bool
+	// program is what workers are started from. stale is told of another one.
+	program atomic.Pointer[program]
+	stale   chan struct{}
+	// upgrading is held by the one upgrade at a time.
+	upgrading sync.Mutex
+	mu        sync.Mutex
+	former    []*program // guarded by mu: the ones before program, still open
 }
 
 // NewPool prepares a pool; nothing runs before Run. A fault of the configuration
@@ -177,8 +188,13 @@ func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
 	if path := adoptPath(cfg.RunDir, strconv.Itoa(cfg.Slots-1)); len(path) > 107 {
 		return nil, fmt.Errorf("socket path %s is longer than 107 bytes; choose a shorter run directory: %w", path, errs.ErrInvalid)
 	}
-	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child)}
+	p := &Pool{cfg: cfg, log: log, events: make(chan Event, eventQueue), spares: make(chan *child), stale: make(chan struct{}, 1)}
 	p.start, p.startTimeout = p.startProcess, startTimeout
+	first, err := openProgram(cfg.Binary)
+	if err != nil {
+		return nil, err
+	}
+	p.program.Store(first)
 	for slot := range cfg.Slots {
 		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot)))
 	}
@@ -191,14 +207,6 @@ func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
 	return p, nil
 }
 
-// command makes the command of a worker process. It inherits nothing of the
-// supervisor's environment: all settings come over the handoff.
-func (p *Pool) command() *exec.Cmd {
-	cmd := exec.Command(p.cfg.Binary) //nolint:gosec,noctx // the operator's own binary; its life is the keeper's
-	cmd.Env = []string{}
-	return cmd
-}
-
 // Leave makes Run leave the workers that serve to the next supervisor when it ends,
 // instead of stopping them.
 func (p *Pool) Leave() { p.leaving.Store(true) }
@@ -207,6 +215,7 @@ func (p *Pool) Leave() { p.leaving.Store(true) }
 // when they are gone. Events is closed then.
 func (p *Pool) Run(ctx context.Context) error {
 	defer close(p.events)
+	defer p.closePrograms()
 	defer func() {
 		if !p.leaving.Load() {
 			p.reapers.Wait()
@@ -220,6 +229,15 @@ func (p *Pool) Run(ctx context.Context) error {
 		group.Go(func() error { p.keepSpare(ctx); return nil })
 	}
 	return group.Wait()
+}
+
+// closePrograms is called when nothing is started any more.
+func (p *Pool) closePrograms() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, program := range append(p.former, p.program.Load()) {
+		_ = program.close() // it was only read
+	}
 }
 
 // Events is the news of all slots. Somebody must read it while the pool runs.
@@ -252,17 +270,17 @@ func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoc
 	return p.keepers[slot].current()
 }
 
-// CauseRestart is the cause of a takeover that Restart asked for.
-const CauseRestart = "restarted on request"
-
-// Restart replaces a slot's process by a new one that goes on with its state, and
-// returns when that serves. Errors: errs.ErrNotFound without such a slot,
-// errs.ErrUnavailable when it does not serve or the state was lost, or the context's.
-func (p *Pool) Restart(ctx context.Context, slot ident.Slot) error {
+// Drain says whether a slot is to get no new channels. Whoever places channels heeds
+// it. False: there is no such slot.
+func (p *Pool) Drain(slot ident.Slot, on bool) bool {
 	if int(slot) >= len(p.keepers) {
-		return fmt.Errorf("worker %d of %d: %w", slot, len(p.keepers), errs.ErrNotFound)
+		return false
 	}
-	return p.keepers[slot].restart(ctx)
+	k := p.keepers[slot]
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.info.Draining = on
+	return true
 }
 
 // SocketPath is the path of a slot's control socket.
@@ -287,11 +305,14 @@ func (p *Pool) assignment(slot ident.Slot, generation ident.Generation, epoch id
 func (p *Pool) keepSpare(ctx context.Context) {
 	policy := newRestartPolicy(p.cfg.RestartBurst)
 	for ctx.Err() == nil {
-		c, err := p.spawn(ctx, -1)
+		c, err := p.spawn(ctx, p.program.Load(), -1)
 		if err == nil {
 			p.log.Debug("spare worker ready", slog.Int(obs.KeyPID, c.pid()))
 			select {
 			case p.spares <- c:
+				continue
+			case <-p.stale:
+				c.stop(p.cfg.StopTimeout, p.cfg.Hurry)
 				continue
 			case <-c.exited:
 				err = fmt.Errorf("spare worker ended: %s: %w", c.cause(), errs.ErrUnavailable)
