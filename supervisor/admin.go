@@ -29,6 +29,7 @@ type adminService struct {
 	adminv1.UnimplementedAdminServiceServer
 
 	backend *backend
+	upgrade *upgrader
 }
 
 // listenAdmin opens the Unix socket, which only this user may use.
@@ -45,9 +46,9 @@ func listenAdmin(ctx context.Context, path string) (net.Listener, error) {
 }
 
 // serveAdmin serves until ctx ends.
-func serveAdmin(ctx context.Context, b *backend, listener net.Listener) error {
+func serveAdmin(ctx context.Context, b *backend, u *upgrader, listener net.Listener) error {
 	server := grpc.NewServer(grpc.UnaryInterceptor(status.UnaryServer), grpc.StreamInterceptor(status.StreamServer))
-	adminv1.RegisterAdminServiceServer(server, &adminService{backend: b})
+	adminv1.RegisterAdminServiceServer(server, &adminService{backend: b, upgrade: u})
 	checks := health.NewServer()
 	healthv1.RegisterHealthServer(server, checks)
 	channelz.RegisterChannelzServiceToServer(server)
@@ -77,6 +78,7 @@ func (s *adminService) ListWorkers(context.Context, *adminv1.ListWorkersRequest)
 	for i, w := range s.backend.workers.Workers() {
 		out := &adminv1.Worker{
 			Slot: uint32(w.Slot), Pid: uint32(w.PID), Generation: uint64(w.Generation), State: string(w.State), //nolint:gosec // counts
+			Version: w.Version, Draining: w.Draining,
 			Epoch: uint64(w.Epoch), Takeovers: uint32(w.Takeovers), //nolint:gosec // a count
 			CpuShare: w.Usage.GetCpuShare(), ResidentBytes: w.Usage.GetResidentBytes(),
 			Channels: uint32(loads[i].Channels), Transports: w.Usage.GetTransports(), //nolint:gosec // a count
@@ -108,11 +110,17 @@ func (s *adminService) RestartWorker(ctx context.Context, req *adminv1.RestartWo
 	if err := s.backend.workers.Restart(ctx, ident.Slot(req.GetSlot())); err != nil {
 		return nil, err
 	}
+	w, err := s.worker(ctx, req.GetSlot())
+	return &adminv1.RestartWorkerResponse{Worker: w}, err
+}
+
+// worker describes one slot, which exists.
+func (s *adminService) worker(ctx context.Context, slot uint32) (*adminv1.Worker, error) {
 	all, err := s.ListWorkers(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	return &adminv1.RestartWorkerResponse{Worker: all.GetWorkers()[req.GetSlot()]}, nil
+	return all.GetWorkers()[slot], nil
 }
 
 func (s *adminService) ListChannels(context.Context, *adminv1.ListChannelsRequest) (*adminv1.ListChannelsResponse, error) {

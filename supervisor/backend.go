@@ -33,6 +33,7 @@ type workers interface {
 	Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool)
 	Workers() []process.WorkerInfo
 	Restart(ctx context.Context, slot ident.Slot) error
+	Drain(slot ident.Slot, on bool) bool
 }
 
 // presence takes news for the main server; it never blocks.

@@ -46,19 +46,7 @@ func (b *backend) workerDown(e process.Event) {
 		if ch.router == nil || ch.router.slot != e.Slot || ch.router.epoch != e.Epoch {
 			continue
 		}
-		ch.router = nil
-		for _, u := range ch.users {
-			for _, t := range u.transports {
-				for _, s := range u.sessions {
-					s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
-				}
-			}
-			u.transports, u.consumers = nil, nil
-		}
-		for len(ch.producers) > 0 {
-			b.endProducerLocked(ch.producers[0], nil)
-		}
-		b.broadcastLocked(ch, nil, ch.inChannelLocked())
+		b.forgetMediaLocked(ch, reason)
 	}
 }
 

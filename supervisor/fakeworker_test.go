@@ -332,6 +332,17 @@ func newFakePool(t *testing.T, workers ...*fakeWorker) *fakePool {
 	return p
 }
 
+// Drain implements workers.
+func (p *fakePool) Drain(slot ident.Slot, on bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if int(slot) >= len(p.infos) {
+		return false
+	}
+	p.infos[slot].Draining = on
+	return true
+}
+
 // Restart implements workers.
 func (p *fakePool) Restart(_ context.Context, slot ident.Slot) error {
 	p.mu.Lock()

@@ -90,7 +90,7 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 		return
 	}
 	u.sessions = slices.DeleteFunc(u.sessions, func(other *signaling.Session) bool { return other == s })
-	if len(u.sessions) > 0 {
+	if len(u.sessions) > 0 || r.leaving {
 		r.mu.Unlock()
 		return
 	}

@@ -27,6 +27,7 @@ import (
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
 	"github.com/dspeak/sfu/supervisor/process"
+	"github.com/dspeak/sfu/supervisor/service"
 )
 
 // admin serves the lab's admin service and returns a connection to it.
@@ -42,7 +43,7 @@ func (l *lab) admin() *grpc.ClientConn {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- serveAdmin(ctx, l.backend, listener) }()
+	go func() { done <- serveAdmin(ctx, l.backend, &upgrader{self: &service.Self{}}, listener) }()
 	conn, err := grpc.NewClient("unix:"+path, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUnaryInterceptor(status.UnaryClient))
 	if err != nil {
 		l.t.Fatal(err)

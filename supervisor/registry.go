@@ -18,7 +18,11 @@ type registry struct {
 	sessions map[*signaling.Session]*user
 	// kicked holds until when a user may not open a channel again.
 	kicked map[membership]time.Time
+	// drains are the deadlines of drains that have one.
+	drains map[ident.Slot]*time.Timer
 	closed bool // no grace any more: the process ends
+	// leaving: the process ends and another goes on; users' media stay.
+	leaving bool
 }
 
 // membership names a user in a channel.
@@ -32,6 +36,7 @@ func newRegistry() *registry {
 		channels: map[ident.ChannelID]*channel{},
 		sessions: map[*signaling.Session]*user{},
 		kicked:   map[membership]time.Time{},
+		drains:   map[ident.Slot]*time.Timer{},
 	}
 }
 

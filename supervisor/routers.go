@@ -77,7 +77,7 @@ func (b *backend) loadsLocked() []placement.Load {
 	loads := make([]placement.Load, len(infos))
 	for i, w := range infos {
 		loads[i] = placement.Load{
-			Slot: w.Slot, Serving: serves(w), Channels: channels[w.Slot],
+			Slot: w.Slot, Serving: serves(w) && !w.Draining, Channels: channels[w.Slot],
 			CPUShare: w.Usage.GetCpuShare(), Consumers: w.Usage.GetConsumers(),
 		}
 	}
@@ -147,6 +147,13 @@ func fromJSON(b []byte, m proto.Message) error {
 // serving says whether at least one worker serves.
 func (b *backend) serving() bool {
 	return slices.ContainsFunc(b.workers.Workers(), serves)
+}
+
+// alive says that the supervisor moves: it waits for the registry.
+func (b *backend) alive() bool {
+	b.registry.mu.Lock()
+	defer b.registry.mu.Unlock()
+	return true
 }
 
 // serves says whether calls of a worker are answered, be it a moment later.

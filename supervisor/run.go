@@ -40,6 +40,11 @@ type Process struct {
 	Files *service.Files
 	// Manager is told how the service is.
 	Manager *service.Manager
+	// Self is how this process replaces itself, Guard its way back until it serves.
+	Self  *service.Self
+	Guard *service.Guard
+	// Upgrade asks for an upgrade with each message; nil never does.
+	Upgrade <-chan struct{}
 }
 
 // supervisor is the process: its parts, in the order of their dependence.
@@ -52,12 +57,15 @@ type supervisor struct {
 	remains []*process.Remains // of a former supervisor, until the pool has them
 	media   *mediaSockets
 	http    net.Listener
-	admin   net.Listener
-	pool    *process.Pool
-	backend *backend
-	sockets *signaling.Server
-	api     *interop.API  // nil without a main server
-	link    *interop.Link // nil without a main server
+	// successor is the public port for the process that goes on; nil: none does.
+	successor *os.File
+	admin     net.Listener
+	pool      *process.Pool
+	backend   *backend
+	upgrade   *upgrader
+	sockets   *signaling.Server
+	api       *interop.API  // nil without a main server
+	link      *interop.Link // nil without a main server
 }
 
 // Run starts everything, serves until ctx ends, then stops in the reverse order
@@ -65,12 +73,21 @@ type supervisor struct {
 // left go on. A fault at the start is one error that says what to change, and nothing
 // stays behind but such workers.
 func Run(ctx context.Context, cfg config.Config, p Process) error {
-	s, err := open(ctx, cfg, p)
-	if err != nil {
-		return err
+	for {
+		s, err := open(ctx, cfg, p)
+		if err != nil {
+			return err
+		}
+		err = s.serve(ctx, p.Hurry)
+		if err != nil || s.successor == nil {
+			return errors.Join(err, s.close())
+		}
+		p.Files, err = s.handOver()
+		if err != nil {
+			return err
+		}
+		p.Log.Error("supervisor not replaced, this one goes on")
 	}
-	err = s.serve(ctx, p.Hurry)
-	return errors.Join(err, s.close())
 }
 
 // open takes everything that can be occupied or refused.
@@ -125,6 +142,7 @@ func (s *supervisor) openPool(slots int, cpus []int) error {
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
 		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: s.Hurry.Done(),
+		Hold: s.hold, Release: s.release,
 		RestartBurst: s.cfg.Workers.RestartBurst,
 		Health:       process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
 	}, s.log)
@@ -137,6 +155,9 @@ func (s *supervisor) wire() error {
 		registry: newRegistry(), workers: s.pool, presence: silence{}, log: s.log,
 		addresses: newAddresses(s.cfg, s.media.served, s.log),
 		grace:     s.cfg.Signaling.Grace, cooldown: s.cfg.Signaling.KickCooldown,
+	}
+	s.upgrade = &upgrader{
+		backend: s.backend, pool: s.pool, self: s.Self, log: s.log, started: time.Now(), replace: make(chan struct{}),
 	}
 	var validator signaling.Validator
 	if s.cfg.Interop.APIBaseURL != "" {
@@ -181,10 +202,13 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 		})
 	}
 	s.remains = nil // the pool's from now on
+	if err := s.holdAll(); err != nil {
+		return err
+	}
 	part(func() error { return s.pool.Run(inner) })
 	part(func() error { s.backend.followWorkers(inner, s.pool.Events()); return nil })
 	part(func() error { s.backend.keepHouse(inner); return nil })
-	part(func() error { return serveAdmin(inner, s.backend, s.admin) })
+	part(func() error { return serveAdmin(inner, s.backend, s.upgrade, s.admin) })
 	s.backend.addresses.refresh(ctx)
 	part(func() error { s.backend.addresses.run(inner); return nil })
 	if s.link != nil {
@@ -197,11 +221,21 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	s.backend.awaitServing(ctx, startTimeout)
 	server := newHTTPServer(s.backend, s.sockets, s.cfg, s.log)
 	part(func() error { return serveHTTP(outer, server, s.http) })
+	part(func() error { s.upgrade.follow(inner, s.Upgrade); return nil })
+	group.Go(func() error { return s.Manager.Watch(inner, s.backend.alive) }) // it ends at once without a watchdog
+	s.Guard.Disarm()
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
-	<-outer.Done()
-	s.announceStop(hurry)
+	err := s.Manager.Ready(fmt.Sprintf("serves on %s with %d workers", s.http.Addr(), len(s.media.slots)))
+	select {
+	case <-outer.Done():
+		err = errors.Join(err, s.Manager.Stopping())
+		s.announceStop(hurry)
+	case <-s.upgrade.replace:
+		err = errors.Join(err, s.leave(hurry))
+		stopOuter()
+	}
 	stopInner()
-	err := group.Wait()
+	err = errors.Join(err, group.Wait())
 	s.backend.background.Wait()
 	return err
 }

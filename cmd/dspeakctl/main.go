@@ -39,6 +39,8 @@ func main() {
 type control struct {
 	socket string
 	json   bool
+	// patience is how much longer than usual the answer may take.
+	patience time.Duration
 }
 
 func command() *cobra.Command {
@@ -77,16 +79,7 @@ func command() *cobra.Command {
 			}),
 		},
 		kick,
-		&cobra.Command{
-			Use: "restart WORKER", Short: "Replace a worker's process; nobody in its calls notices", Args: cobra.ExactArgs(1),
-			RunE: c.run(func(ctx context.Context, client adminv1.AdminServiceClient, args []string) (proto.Message, error) {
-				slot, err := strconv.ParseUint(args[0], 10, 32)
-				if err != nil {
-					return nil, status.Errorf(codes.InvalidArgument, "worker %q, want its number", args[0])
-				}
-				return client.RestartWorker(ctx, &adminv1.RestartWorkerRequest{Slot: uint32(slot)})
-			}),
-		},
+		c.restart(), c.drain(), c.upgrade(),
 	)
 	return root
 }
@@ -113,10 +106,19 @@ func (c *control) explain(err error) error {
 	case codes.Unavailable:
 		return fmt.Errorf("no supervisor answers on %s; start it, or name its socket by --socket or its directory by DSPEAK_RUN_DIR", c.socket)
 	case codes.DeadlineExceeded:
-		return fmt.Errorf("the supervisor on %s does not answer within %v", c.socket, answerTimeout)
+		return fmt.Errorf("the supervisor on %s does not answer within %v", c.socket, answerTimeout+c.patience)
 	default:
 		return errors.New(status.Convert(err).Message())
 	}
+}
+
+// slot reads a worker's number.
+func slot(text string) (uint32, error) {
+	n, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return 0, status.Errorf(codes.InvalidArgument, "worker %q, want its number", text)
+	}
+	return uint32(n), nil
 }
 
 // request asks the supervisor one thing.
@@ -129,7 +131,7 @@ func (c *control) run(ask request) func(*cobra.Command, []string) error {
 			return fmt.Errorf("dial %s: %w", c.socket, err)
 		}
 		defer func() { _ = conn.Close() }()
-		ctx, cancel := context.WithTimeout(cmd.Context(), answerTimeout)
+		ctx, cancel := context.WithTimeout(cmd.Context(), answerTimeout+c.patience)
 		defer cancel()
 		answer, err := ask(ctx, adminv1.NewAdminServiceClient(conn), args)
 		if err != nil {
@@ -157,6 +159,10 @@ func write(w io.Writer, answer proto.Message) error {
 		writeChannels(table, m.GetChannels())
 	case *adminv1.GetChannelResponse:
 		writeChannel(table, m)
+	case *adminv1.DrainWorkerResponse:
+		writeWorkers(table, &adminv1.ListWorkersResponse{Workers: []*adminv1.Worker{m.GetWorker()}})
+	case *adminv1.GetSupervisorResponse:
+		fmt.Fprintf(table, "version %s, process %d, replaced %d times\n", m.GetVersion(), m.GetPid(), m.GetReplacements())
 	case *adminv1.RestartWorkerResponse:
 		fmt.Fprintf(table, "worker %d goes on as process %d, after %.1f ms\n", m.GetWorker().GetSlot(), m.GetWorker().GetPid(), m.GetWorker().GetLastTakeoverMs())
 	case *adminv1.KickUserResponse:

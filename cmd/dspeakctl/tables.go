@@ -16,11 +16,19 @@ func writeWorkers(w io.Writer, m *adminv1.ListWorkersResponse) {
 	fmt.Fprintln(w, "WORKER\tSTATE\tPID\tGEN\tCPU\tLOAD\tMEMORY\tCHANNELS\tTRANSPORTS\tPRODUCERS\tCONSUMERS\tSENT\tDROPPED\tRESTARTS")
 	for _, x := range m.GetWorkers() {
 		fmt.Fprintf(w, "%d\t%s\t%d\t%d\t%s\t%.1f%%\t%.1f MiB\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n",
-			x.GetSlot(), x.GetState(), x.GetPid(), x.GetGeneration(), optional(x.Cpu), 100*x.GetCpuShare(),
+			x.GetSlot(), stateOf(x), x.GetPid(), x.GetGeneration(), optional(x.Cpu), 100*x.GetCpuShare(),
 			float64(x.GetResidentBytes())/(1<<20), x.GetChannels(), x.GetTransports(), x.GetProducers(), x.GetConsumers(),
 			x.GetPacketsSent(), x.GetPacketsDropped(), x.GetRestarts())
 	}
 	writeSocketFaults(w, m.GetWorkers())
+}
+
+// stateOf is a worker's state; one that serves may be drained.
+func stateOf(x *adminv1.Worker) string {
+	if x.GetDraining() {
+		return x.GetState() + ", drained"
+	}
+	return x.GetState()
 }
 
 // writeSocketFaults adds a table of what went wrong on media sockets, if anything did.

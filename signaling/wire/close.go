@@ -74,6 +74,7 @@ const (
 	ReasonFault        = "internal error"
 	ReasonRefused      = "connection refused"
 	ReasonServerStop   = "server is stopping"
+	ReasonRestart      = "server restarts"
 )
 
 // CloseCause says how a socket ended.

@@ -189,12 +189,12 @@ func TestWorkerThatNeverServesIsHarmless(t *testing.T) {
 	}
 }
 
-func TestMissingProgramIsHarmless(t *testing.T) {
+func TestMissingProgramIsRefused(t *testing.T) {
 	cfg := testConfig(t)
-	cfg.Binary, cfg.Spare = filepath.Join(cfg.RunDir, "nothing"), true
-	p, stop := startPool(t, modeGood, cfg)
-	eventually(t, "another try", func() bool { return p.Workers()[0].Restarts >= 2 })
-	stop()
+	cfg.Binary = filepath.Join(cfg.RunDir, "nothing")
+	if _, err := NewPool(cfg, slog.New(slog.DiscardHandler)); !errors.Is(err, errs.ErrInvalid) || !strings.Contains(err.Error(), "DSPEAK_WORKER_BINARY") {
+		t.Fatalf("got %v", err)
+	}
 }
 
 func TestHungWorkerIsReplaced(t *testing.T) {

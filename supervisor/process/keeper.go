@@ -112,7 +112,7 @@ func (k *keeper) run(ctx context.Context) {
 	defer func() { _ = conn.Close() }()
 	defer func() {
 		if !k.pool.leaving.Load() {
-			k.state.drop()
+			k.forget()
 		}
 	}()
 	defer func() {
@@ -249,12 +249,24 @@ func (k *keeper) begin() (ident.Generation, ident.Epoch) {
 		}
 	}
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.info.Generation++
 	if !takeover {
 		k.info.Epoch++
 	}
-	return k.info.Generation, k.info.Epoch
+	generation, epoch := k.info.Generation, k.info.Epoch
+	k.mu.Unlock()
+	if !takeover && k.state.ledger != nil && k.pool.cfg.Hold != nil {
+		k.pool.cfg.Hold(heldLedger(k.slot, epoch), k.state.ledger)
+	}
+	return generation, epoch
+}
+
+// forget lets go of the state.
+func (k *keeper) forget() {
+	k.state.drop()
+	if k.pool.cfg.Release != nil {
+		k.pool.cfg.Release(heldLedger(k.slot, k.snapshot().Epoch))
+	}
 }
 
 // notStarted books a process that did not come to serve. trial: another program may.
@@ -274,7 +286,7 @@ func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, tr
 		k.lose(ctx, err.Error())
 		return err.Error(), false
 	}
-	k.state.drop()
+	k.forget()
 	if !bad {
 		k.lose(ctx, err.Error())
 	}
@@ -284,7 +296,7 @@ func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, tr
 // lose tells that the state of the epoch is gone.
 func (k *keeper) lose(ctx context.Context, cause string) {
 	info := k.snapshot()
-	k.state.drop()
+	k.forget()
 	k.setState(StateExited)
 	k.pool.emit(ctx, Event{Kind: EventDown, Slot: k.slot, Generation: info.Generation, Epoch: info.Epoch, Cause: cause})
 }

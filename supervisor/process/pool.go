@@ -56,6 +56,10 @@ type Config struct {
 	RestartBurst int
 	// Hurry ends that patience when it is closed; nil never does.
 	Hurry <-chan struct{}
+	// Hold is told of each file that the next supervisor would need, under its name of
+	// HeldFiles, and Release when it would not any more; nil: nobody holds files.
+	Hold    func(name string, f *os.File)
+	Release func(name string)
 	// Health says when a worker counts as hung.
 	Health Health
 }

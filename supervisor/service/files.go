@@ -59,11 +59,8 @@ func Inherited(value string) (*Files, error) {
 // rewrap makes a file of its own of f, which is closed: one that the runtime does not
 // poll if it is a media socket.
 func rewrap(f *os.File) (*os.File, error) {
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("inherited file %s: %w", f.Name(), err)
-	}
-	return handoff.NewFile(fd, f.Name()), nil
+	again, err := duplicate(f, f.Name())
+	return again, errors.Join(err, f.Close())
 }
 
 // Take returns the file of that name, which is the caller's from now on; nil: there
@@ -79,6 +76,49 @@ func (in *Files) Take(name string) *os.File {
 	f := in.files[i]
 	in.files = slices.Delete(in.files, i, i+1)
 	return f
+}
+
+// FilesOf are files that this process passes on to itself; the caller's stay open.
+func FilesOf(files map[string]*os.File) (*Files, error) {
+	in := &Files{}
+	for name, f := range files {
+		again, err := duplicate(f, name)
+		if err != nil {
+			return nil, errors.Join(err, in.Close())
+		}
+		in.files = append(in.files, again)
+	}
+	return in, nil
+}
+
+// copies are the files once more, by name.
+func (in *Files) copies() (map[string]*os.File, error) {
+	all := map[string]*os.File{}
+	for _, f := range in.files {
+		again, err := duplicate(f, f.Name())
+		if err != nil {
+			for _, f := range all {
+				err = errors.Join(err, f.Close())
+			}
+			return nil, err
+		}
+		all[f.Name()] = again
+	}
+	return all, nil
+}
+
+// duplicate is the same open file under a name.
+func duplicate(f *os.File, name string) (*os.File, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("copy %s: %w", name, err)
+	}
+	var fd int
+	var fault error
+	if err := raw.Control(func(v uintptr) { fd, fault = unix.FcntlInt(v, unix.F_DUPFD_CLOEXEC, 0) }); err != nil || fault != nil {
+		return nil, fmt.Errorf("copy %s: %w", name, errors.Join(err, fault))
+	}
+	return handoff.NewFile(fd, name), nil
 }
 
 // Names are the names of the files that nobody has taken.

@@ -7,8 +7,10 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +26,8 @@ func TestMain(m *testing.M) {
 		first()
 	case "second":
 		second()
+	case "guarded":
+		guarded()
 	default:
 		os.Exit(m.Run())
 	}
@@ -65,6 +69,30 @@ func second() {
 	fmt.Println(os.Getpid(), listener.Addr())
 }
 
+// guarded replaces itself by a program that finds itself to be no good, and tells of
+// each start.
+func guarded() {
+	in, err := Inherited(os.Getenv(EnvFiles))
+	if err != nil {
+		fatal(err)
+	}
+	self, err := NewSelf()
+	if err != nil {
+		fatal(err)
+	}
+	guard, err := NewGuard(self, in, time.Minute)
+	if err != nil {
+		fatal(err)
+	}
+	fmt.Println(os.Getpid(), self.Replacements, self.RolledBack, guard != nil, in.Names())
+	if self.Replacements == 0 {
+		fatal(self.Replace(map[string]*os.File{"kept": os.Stderr}))
+	}
+	if self.RolledBack == "" {
+		fatal(guard.GoBack(errors.New("no\ngood")))
+	}
+}
+
 func fatal(err error) {
 	fmt.Fprintln(os.Stderr, err)
 	os.Exit(1)
@@ -81,6 +109,67 @@ func TestAProcessReplacesItselfAndKeepsItsListener(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	if len(lines) != 2 || lines[0] != lines[1] {
 		t.Fatalf("before and after: %q", lines)
+	}
+}
+
+func TestGuardGoesBackToTheFormerProgram(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), os.Args[0])
+	cmd.Env = append(os.Environ(), envStage+"=guarded")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := strconv.Itoa(cmd.Process.Pid)
+	want := []string{pid + " 0  false []", pid + " 1  true [kept]", pid + " 2 no; good false [kept]"}
+	if lines := strings.Split(strings.TrimSpace(string(out)), "\n"); !slices.Equal(lines, want) {
+		t.Fatalf("starts %q, want %q", lines, want)
+	}
+}
+
+func TestGuardWithoutAWayBack(t *testing.T) {
+	reason := errors.New("no good")
+	var none *Guard
+	none.Disarm()
+	if err := none.GoBack(reason); !errors.Is(err, reason) {
+		t.Errorf("without a guard: %v", err)
+	}
+	former, err := os.Open(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	files, err := FilesOf(map[string]*os.File{fileFormer: former, "kept": former})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := NewGuard(&Self{}, files, time.Hour)
+	if err != nil || g == nil {
+		t.Fatal(err)
+	}
+	g.Disarm()
+	if err := g.GoBack(reason); !errors.Is(err, reason) || g.GoBack(nil) != nil {
+		t.Errorf("disarmed: %v", err)
+	}
+	if err := files.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if after := descriptors(t); after != before {
+		t.Errorf("%d descriptors before, %d after", before, after)
+	}
+	if err := former.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCheckOfAProgram(t *testing.T) {
+	self := &Self{Path: "/bin/sh", Args: []string{"sh", "-c", `test "$1" = --check && echo no; exit 3`, "sh"}}
+	if err := self.Check(t.Context(), "--check"); !errors.Is(err, errs.ErrInvalid) || !strings.Contains(err.Error(), "no") {
+		t.Errorf("a program that fails its check: %v", err)
+	}
+	self.Args = []string{"sh", "-c", "exit 0", "sh"}
+	if err := self.Check(t.Context(), "--check"); err != nil {
+		t.Error(err)
 	}
 }
 

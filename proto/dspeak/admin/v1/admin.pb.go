@@ -130,6 +130,10 @@ type Worker struct {
 	// Silence of the last takeover, from the death of the process to its successor's
 	// readiness; absent before the first.
 	LastTakeoverMs *float64 `protobuf:"fixed64,19,opt,name=last_takeover_ms,json=lastTakeoverMs,proto3,oneof" json:"last_takeover_ms,omitempty"`
+	// Of the worker's program.
+	Version string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
+	// The worker gets no new channels.
+	Draining bool `protobuf:"varint,21,opt,name=draining,proto3" json:"draining,omitempty"`
 	// What went wrong on the media sockets, by cause: those of the metric
 	// dspeak_worker_socket_faults_total.
 	SocketFaults  map[string]uint64 `protobuf:"bytes,30,rep,name=socket_faults,json=socketFaults,proto3" json:"socket_faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -300,6 +304,20 @@ func (x *Worker) GetLastTakeoverMs() float64 {
 	return 0
 }
 
+func (x *Worker) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Worker) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
 func (x *Worker) GetSocketFaults() map[string]uint64 {
 	if x != nil {
 		return x.SocketFaults
@@ -395,6 +413,337 @@ func (x *RestartWorkerResponse) GetWorker() *Worker {
 	return nil
 }
 
+type DrainWorkerRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Slot  uint32                 `protobuf:"varint,1,opt,name=slot,proto3" json:"slot,omitempty"`
+	// End it: the worker gets channels again.
+	Cancel bool `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"`
+	// After so long, channels that are left are ended: their users are told that their
+	// transports are closed, and their clients begin anew on another worker. 0: never.
+	DeadlineMs    uint64 `protobuf:"varint,3,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWorkerRequest) Reset() {
+	*x = DrainWorkerRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWorkerRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWorkerRequest) ProtoMessage() {}
+
+func (x *DrainWorkerRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWorkerRequest.ProtoReflect.Descriptor instead.
+func (*DrainWorkerRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *DrainWorkerRequest) GetSlot() uint32 {
+	if x != nil {
+		return x.Slot
+	}
+	return 0
+}
+
+func (x *DrainWorkerRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+func (x *DrainWorkerRequest) GetDeadlineMs() uint64 {
+	if x != nil {
+		return x.DeadlineMs
+	}
+	return 0
+}
+
+type DrainWorkerResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Worker        *Worker                `protobuf:"bytes,1,opt,name=worker,proto3" json:"worker,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainWorkerResponse) Reset() {
+	*x = DrainWorkerResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainWorkerResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainWorkerResponse) ProtoMessage() {}
+
+func (x *DrainWorkerResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainWorkerResponse.ProtoReflect.Descriptor instead.
+func (*DrainWorkerResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *DrainWorkerResponse) GetWorker() *Worker {
+	if x != nil {
+		return x.Worker
+	}
+	return nil
+}
+
+type UpgradeRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A worker whose state the new program cannot read is drained first, with this
+	// deadline. 0: such an upgrade is refused (FAILED_PRECONDITION).
+	DrainDeadlineMs uint64 `protobuf:"varint,1,opt,name=drain_deadline_ms,json=drainDeadlineMs,proto3" json:"drain_deadline_ms,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *UpgradeRequest) Reset() {
+	*x = UpgradeRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeRequest) ProtoMessage() {}
+
+func (x *UpgradeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeRequest.ProtoReflect.Descriptor instead.
+func (*UpgradeRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *UpgradeRequest) GetDrainDeadlineMs() uint64 {
+	if x != nil {
+		return x.DrainDeadlineMs
+	}
+	return 0
+}
+
+type UpgradeResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the programs that are in use now, and in a moment.
+	WorkerVersion string `protobuf:"bytes,1,opt,name=worker_version,json=workerVersion,proto3" json:"worker_version,omitempty"`
+	// The slots that were drained and began with nothing.
+	DrainedSlots []uint32 `protobuf:"varint,2,rep,packed,name=drained_slots,json=drainedSlots,proto3" json:"drained_slots,omitempty"`
+	// How often supervisors have replaced themselves so far; it grows by one with the
+	// next.
+	Replacements  uint32 `protobuf:"varint,3,opt,name=replacements,proto3" json:"replacements,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpgradeResponse) Reset() {
+	*x = UpgradeResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpgradeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpgradeResponse) ProtoMessage() {}
+
+func (x *UpgradeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpgradeResponse.ProtoReflect.Descriptor instead.
+func (*UpgradeResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UpgradeResponse) GetWorkerVersion() string {
+	if x != nil {
+		return x.WorkerVersion
+	}
+	return ""
+}
+
+func (x *UpgradeResponse) GetDrainedSlots() []uint32 {
+	if x != nil {
+		return x.DrainedSlots
+	}
+	return nil
+}
+
+func (x *UpgradeResponse) GetReplacements() uint32 {
+	if x != nil {
+		return x.Replacements
+	}
+	return 0
+}
+
+type GetSupervisorRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSupervisorRequest) Reset() {
+	*x = GetSupervisorRequest{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSupervisorRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSupervisorRequest) ProtoMessage() {}
+
+func (x *GetSupervisorRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupervisorRequest.ProtoReflect.Descriptor instead.
+func (*GetSupervisorRequest) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+}
+
+type GetSupervisorResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Pid      uint32                 `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
+	Version  string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
+	UptimeMs uint64                 `protobuf:"varint,3,opt,name=uptime_ms,json=uptimeMs,proto3" json:"uptime_ms,omitempty"`
+	// How often supervisors have replaced themselves since one was started.
+	Replacements uint32 `protobuf:"varint,4,opt,name=replacements,proto3" json:"replacements,omitempty"`
+	// Why the last replacement was undone; empty when it was not.
+	RolledBack    string `protobuf:"bytes,5,opt,name=rolled_back,json=rolledBack,proto3" json:"rolled_back,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetSupervisorResponse) Reset() {
+	*x = GetSupervisorResponse{}
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetSupervisorResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetSupervisorResponse) ProtoMessage() {}
+
+func (x *GetSupervisorResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetSupervisorResponse.ProtoReflect.Descriptor instead.
+func (*GetSupervisorResponse) Descriptor() ([]byte, []int) {
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetSupervisorResponse) GetPid() uint32 {
+	if x != nil {
+		return x.Pid
+	}
+	return 0
+}
+
+func (x *GetSupervisorResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *GetSupervisorResponse) GetUptimeMs() uint64 {
+	if x != nil {
+		return x.UptimeMs
+	}
+	return 0
+}
+
+func (x *GetSupervisorResponse) GetReplacements() uint32 {
+	if x != nil {
+		return x.Replacements
+	}
+	return 0
+}
+
+func (x *GetSupervisorResponse) GetRolledBack() string {
+	if x != nil {
+		return x.RolledBack
+	}
+	return ""
+}
+
 type ListChannelsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -403,7 +752,7 @@ type ListChannelsRequest struct {
 
 func (x *ListChannelsRequest) Reset() {
 	*x = ListChannelsRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -415,7 +764,7 @@ func (x *ListChannelsRequest) String() string {
 func (*ListChannelsRequest) ProtoMessage() {}
 
 func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[5]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -428,7 +777,7 @@ func (x *ListChannelsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsRequest.ProtoReflect.Descriptor instead.
 func (*ListChannelsRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 type ListChannelsResponse struct {
@@ -440,7 +789,7 @@ type ListChannelsResponse struct {
 
 func (x *ListChannelsResponse) Reset() {
 	*x = ListChannelsResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -452,7 +801,7 @@ func (x *ListChannelsResponse) String() string {
 func (*ListChannelsResponse) ProtoMessage() {}
 
 func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[6]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -465,7 +814,7 @@ func (x *ListChannelsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListChannelsResponse.ProtoReflect.Descriptor instead.
 func (*ListChannelsResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListChannelsResponse) GetChannels() []*ChannelSummary {
@@ -490,7 +839,7 @@ type ChannelSummary struct {
 
 func (x *ChannelSummary) Reset() {
 	*x = ChannelSummary{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +851,7 @@ func (x *ChannelSummary) String() string {
 func (*ChannelSummary) ProtoMessage() {}
 
 func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[7]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +864,7 @@ func (x *ChannelSummary) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChannelSummary.ProtoReflect.Descriptor instead.
 func (*ChannelSummary) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ChannelSummary) GetChannelId() string {
@@ -569,7 +918,7 @@ type GetChannelRequest struct {
 
 func (x *GetChannelRequest) Reset() {
 	*x = GetChannelRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -581,7 +930,7 @@ func (x *GetChannelRequest) String() string {
 func (*GetChannelRequest) ProtoMessage() {}
 
 func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[8]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -594,7 +943,7 @@ func (x *GetChannelRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelRequest.ProtoReflect.Descriptor instead.
 func (*GetChannelRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetChannelRequest) GetChannelId() string {
@@ -616,7 +965,7 @@ type GetChannelResponse struct {
 
 func (x *GetChannelResponse) Reset() {
 	*x = GetChannelResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -628,7 +977,7 @@ func (x *GetChannelResponse) String() string {
 func (*GetChannelResponse) ProtoMessage() {}
 
 func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[9]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -641,7 +990,7 @@ func (x *GetChannelResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetChannelResponse.ProtoReflect.Descriptor instead.
 func (*GetChannelResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetChannelResponse) GetSummary() *ChannelSummary {
@@ -680,7 +1029,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -692,7 +1041,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[10]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -705,7 +1054,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *User) GetUserId() string {
@@ -758,7 +1107,7 @@ type Transport struct {
 
 func (x *Transport) Reset() {
 	*x = Transport{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +1119,7 @@ func (x *Transport) String() string {
 func (*Transport) ProtoMessage() {}
 
 func (x *Transport) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[11]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +1132,7 @@ func (x *Transport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Transport.ProtoReflect.Descriptor instead.
 func (*Transport) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Transport) GetTransportId() string {
@@ -849,7 +1198,7 @@ type Hearing struct {
 
 func (x *Hearing) Reset() {
 	*x = Hearing{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -861,7 +1210,7 @@ func (x *Hearing) String() string {
 func (*Hearing) ProtoMessage() {}
 
 func (x *Hearing) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[12]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -874,7 +1223,7 @@ func (x *Hearing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hearing.ProtoReflect.Descriptor instead.
 func (*Hearing) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Hearing) GetListenerUserId() string {
@@ -936,7 +1285,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -948,7 +1297,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[13]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -961,7 +1310,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Link) GetPackets() uint64 {
@@ -1032,7 +1381,7 @@ type KickUserRequest struct {
 
 func (x *KickUserRequest) Reset() {
 	*x = KickUserRequest{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1393,7 @@ func (x *KickUserRequest) String() string {
 func (*KickUserRequest) ProtoMessage() {}
 
 func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[14]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1406,7 @@ func (x *KickUserRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserRequest.ProtoReflect.Descriptor instead.
 func (*KickUserRequest) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *KickUserRequest) GetChannelId() string {
@@ -1091,7 +1440,7 @@ type KickUserResponse struct {
 
 func (x *KickUserResponse) Reset() {
 	*x = KickUserResponse{}
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1452,7 @@ func (x *KickUserResponse) String() string {
 func (*KickUserResponse) ProtoMessage() {}
 
 func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[15]
+	mi := &file_dspeak_admin_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1465,7 @@ func (x *KickUserResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KickUserResponse.ProtoReflect.Descriptor instead.
 func (*KickUserResponse) Descriptor() ([]byte, []int) {
-	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_dspeak_admin_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *KickUserResponse) GetSockets() uint32 {
@@ -1133,7 +1482,7 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x1bdspeak/admin/v1/admin.proto\x12\x0fdspeak.admin.v1\"\x14\n" +
 	"\x12ListWorkersRequest\"H\n" +
 	"\x13ListWorkersResponse\x121\n" +
-	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xf8\x05\n" +
+	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xae\x06\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x1e\n" +
@@ -1158,7 +1507,9 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\tuptime_ms\x18\x10 \x01(\x04R\buptimeMs\x12\x14\n" +
 	"\x05epoch\x18\x11 \x01(\x04R\x05epoch\x12\x1c\n" +
 	"\ttakeovers\x18\x12 \x01(\rR\ttakeovers\x12-\n" +
-	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12N\n" +
+	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12\x18\n" +
+	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
+	"\bdraining\x18\x15 \x01(\bR\bdraining\x12N\n" +
 	"\rsocket_faults\x18\x1e \x03(\v2).dspeak.admin.v1.Worker.SocketFaultsEntryR\fsocketFaults\x1a?\n" +
 	"\x11SocketFaultsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -1168,7 +1519,28 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x14RestartWorkerRequest\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\"H\n" +
 	"\x15RestartWorkerResponse\x12/\n" +
-	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"\x15\n" +
+	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"a\n" +
+	"\x12DrainWorkerRequest\x12\x12\n" +
+	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x16\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\x12\x1f\n" +
+	"\vdeadline_ms\x18\x03 \x01(\x04R\n" +
+	"deadlineMs\"F\n" +
+	"\x13DrainWorkerResponse\x12/\n" +
+	"\x06worker\x18\x01 \x01(\v2\x17.dspeak.admin.v1.WorkerR\x06worker\"<\n" +
+	"\x0eUpgradeRequest\x12*\n" +
+	"\x11drain_deadline_ms\x18\x01 \x01(\x04R\x0fdrainDeadlineMs\"\x81\x01\n" +
+	"\x0fUpgradeResponse\x12%\n" +
+	"\x0eworker_version\x18\x01 \x01(\tR\rworkerVersion\x12#\n" +
+	"\rdrained_slots\x18\x02 \x03(\rR\fdrainedSlots\x12\"\n" +
+	"\freplacements\x18\x03 \x01(\rR\freplacements\"\x16\n" +
+	"\x14GetSupervisorRequest\"\xa5\x01\n" +
+	"\x15GetSupervisorResponse\x12\x10\n" +
+	"\x03pid\x18\x01 \x01(\rR\x03pid\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\tR\aversion\x12\x1b\n" +
+	"\tuptime_ms\x18\x03 \x01(\x04R\buptimeMs\x12\"\n" +
+	"\freplacements\x18\x04 \x01(\rR\freplacements\x12\x1f\n" +
+	"\vrolled_back\x18\x05 \x01(\tR\n" +
+	"rolledBack\"\x15\n" +
 	"\x13ListChannelsRequest\"S\n" +
 	"\x14ListChannelsResponse\x12;\n" +
 	"\bchannels\x18\x01 \x03(\v2\x1f.dspeak.admin.v1.ChannelSummaryR\bchannels\"\xce\x01\n" +
@@ -1238,14 +1610,17 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\auser_id\x18\x02 \x01(\tR\x06userId\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\",\n" +
 	"\x10KickUserResponse\x12\x18\n" +
-	"\asockets\x18\x01 \x01(\rR\asockets2\xcd\x03\n" +
+	"\asockets\x18\x01 \x01(\rR\asockets2\xd5\x05\n" +
 	"\fAdminService\x12X\n" +
 	"\vListWorkers\x12#.dspeak.admin.v1.ListWorkersRequest\x1a$.dspeak.admin.v1.ListWorkersResponse\x12[\n" +
 	"\fListChannels\x12$.dspeak.admin.v1.ListChannelsRequest\x1a%.dspeak.admin.v1.ListChannelsResponse\x12U\n" +
 	"\n" +
 	"GetChannel\x12\".dspeak.admin.v1.GetChannelRequest\x1a#.dspeak.admin.v1.GetChannelResponse\x12O\n" +
 	"\bKickUser\x12 .dspeak.admin.v1.KickUserRequest\x1a!.dspeak.admin.v1.KickUserResponse\x12^\n" +
-	"\rRestartWorker\x12%.dspeak.admin.v1.RestartWorkerRequest\x1a&.dspeak.admin.v1.RestartWorkerResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
+	"\rRestartWorker\x12%.dspeak.admin.v1.RestartWorkerRequest\x1a&.dspeak.admin.v1.RestartWorkerResponse\x12X\n" +
+	"\vDrainWorker\x12#.dspeak.admin.v1.DrainWorkerRequest\x1a$.dspeak.admin.v1.DrainWorkerResponse\x12L\n" +
+	"\aUpgrade\x12\x1f.dspeak.admin.v1.UpgradeRequest\x1a .dspeak.admin.v1.UpgradeResponse\x12^\n" +
+	"\rGetSupervisor\x12%.dspeak.admin.v1.GetSupervisorRequest\x1a&.dspeak.admin.v1.GetSupervisorResponseB5Z3github.com/dspeak/sfu/proto/dspeak/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_dspeak_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1259,52 +1634,65 @@ func file_dspeak_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_dspeak_admin_v1_admin_proto_rawDescData
 }
 
-var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_dspeak_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_dspeak_admin_v1_admin_proto_goTypes = []any{
 	(*ListWorkersRequest)(nil),    // 0: dspeak.admin.v1.ListWorkersRequest
 	(*ListWorkersResponse)(nil),   // 1: dspeak.admin.v1.ListWorkersResponse
 	(*Worker)(nil),                // 2: dspeak.admin.v1.Worker
 	(*RestartWorkerRequest)(nil),  // 3: dspeak.admin.v1.RestartWorkerRequest
 	(*RestartWorkerResponse)(nil), // 4: dspeak.admin.v1.RestartWorkerResponse
-	(*ListChannelsRequest)(nil),   // 5: dspeak.admin.v1.ListChannelsRequest
-	(*ListChannelsResponse)(nil),  // 6: dspeak.admin.v1.ListChannelsResponse
-	(*ChannelSummary)(nil),        // 7: dspeak.admin.v1.ChannelSummary
-	(*GetChannelRequest)(nil),     // 8: dspeak.admin.v1.GetChannelRequest
-	(*GetChannelResponse)(nil),    // 9: dspeak.admin.v1.GetChannelResponse
-	(*User)(nil),                  // 10: dspeak.admin.v1.User
-	(*Transport)(nil),             // 11: dspeak.admin.v1.Transport
-	(*Hearing)(nil),               // 12: dspeak.admin.v1.Hearing
-	(*Link)(nil),                  // 13: dspeak.admin.v1.Link
-	(*KickUserRequest)(nil),       // 14: dspeak.admin.v1.KickUserRequest
-	(*KickUserResponse)(nil),      // 15: dspeak.admin.v1.KickUserResponse
-	nil,                           // 16: dspeak.admin.v1.Worker.SocketFaultsEntry
+	(*DrainWorkerRequest)(nil),    // 5: dspeak.admin.v1.DrainWorkerRequest
+	(*DrainWorkerResponse)(nil),   // 6: dspeak.admin.v1.DrainWorkerResponse
+	(*UpgradeRequest)(nil),        // 7: dspeak.admin.v1.UpgradeRequest
+	(*UpgradeResponse)(nil),       // 8: dspeak.admin.v1.UpgradeResponse
+	(*GetSupervisorRequest)(nil),  // 9: dspeak.admin.v1.GetSupervisorRequest
+	(*GetSupervisorResponse)(nil), // 10: dspeak.admin.v1.GetSupervisorResponse
+	(*ListChannelsRequest)(nil),   // 11: dspeak.admin.v1.ListChannelsRequest
+	(*ListChannelsResponse)(nil),  // 12: dspeak.admin.v1.ListChannelsResponse
+	(*ChannelSummary)(nil),        // 13: dspeak.admin.v1.ChannelSummary
+	(*GetChannelRequest)(nil),     // 14: dspeak.admin.v1.GetChannelRequest
+	(*GetChannelResponse)(nil),    // 15: dspeak.admin.v1.GetChannelResponse
+	(*User)(nil),                  // 16: dspeak.admin.v1.User
+	(*Transport)(nil),             // 17: dspeak.admin.v1.Transport
+	(*Hearing)(nil),               // 18: dspeak.admin.v1.Hearing
+	(*Link)(nil),                  // 19: dspeak.admin.v1.Link
+	(*KickUserRequest)(nil),       // 20: dspeak.admin.v1.KickUserRequest
+	(*KickUserResponse)(nil),      // 21: dspeak.admin.v1.KickUserResponse
+	nil,                           // 22: dspeak.admin.v1.Worker.SocketFaultsEntry
 }
 var file_dspeak_admin_v1_admin_proto_depIdxs = []int32{
 	2,  // 0: dspeak.admin.v1.ListWorkersResponse.workers:type_name -> dspeak.admin.v1.Worker
-	16, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
+	22, // 1: dspeak.admin.v1.Worker.socket_faults:type_name -> dspeak.admin.v1.Worker.SocketFaultsEntry
 	2,  // 2: dspeak.admin.v1.RestartWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
-	7,  // 3: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
-	7,  // 4: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
-	10, // 5: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
-	12, // 6: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
-	13, // 7: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
-	11, // 8: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
-	13, // 9: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
-	0,  // 10: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
-	5,  // 11: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
-	8,  // 12: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
-	14, // 13: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
-	3,  // 14: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
-	1,  // 15: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
-	6,  // 16: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
-	9,  // 17: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
-	15, // 18: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
-	4,  // 19: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	2,  // 3: dspeak.admin.v1.DrainWorkerResponse.worker:type_name -> dspeak.admin.v1.Worker
+	13, // 4: dspeak.admin.v1.ListChannelsResponse.channels:type_name -> dspeak.admin.v1.ChannelSummary
+	13, // 5: dspeak.admin.v1.GetChannelResponse.summary:type_name -> dspeak.admin.v1.ChannelSummary
+	16, // 6: dspeak.admin.v1.GetChannelResponse.users:type_name -> dspeak.admin.v1.User
+	18, // 7: dspeak.admin.v1.GetChannelResponse.hearings:type_name -> dspeak.admin.v1.Hearing
+	19, // 8: dspeak.admin.v1.User.uplink:type_name -> dspeak.admin.v1.Link
+	17, // 9: dspeak.admin.v1.User.transports:type_name -> dspeak.admin.v1.Transport
+	19, // 10: dspeak.admin.v1.Hearing.link:type_name -> dspeak.admin.v1.Link
+	0,  // 11: dspeak.admin.v1.AdminService.ListWorkers:input_type -> dspeak.admin.v1.ListWorkersRequest
+	11, // 12: dspeak.admin.v1.AdminService.ListChannels:input_type -> dspeak.admin.v1.ListChannelsRequest
+	14, // 13: dspeak.admin.v1.AdminService.GetChannel:input_type -> dspeak.admin.v1.GetChannelRequest
+	20, // 14: dspeak.admin.v1.AdminService.KickUser:input_type -> dspeak.admin.v1.KickUserRequest
+	3,  // 15: dspeak.admin.v1.AdminService.RestartWorker:input_type -> dspeak.admin.v1.RestartWorkerRequest
+	5,  // 16: dspeak.admin.v1.AdminService.DrainWorker:input_type -> dspeak.admin.v1.DrainWorkerRequest
+	7,  // 17: dspeak.admin.v1.AdminService.Upgrade:input_type -> dspeak.admin.v1.UpgradeRequest
+	9,  // 18: dspeak.admin.v1.AdminService.GetSupervisor:input_type -> dspeak.admin.v1.GetSupervisorRequest
+	1,  // 19: dspeak.admin.v1.AdminService.ListWorkers:output_type -> dspeak.admin.v1.ListWorkersResponse
+	12, // 20: dspeak.admin.v1.AdminService.ListChannels:output_type -> dspeak.admin.v1.ListChannelsResponse
+	15, // 21: dspeak.admin.v1.AdminService.GetChannel:output_type -> dspeak.admin.v1.GetChannelResponse
+	21, // 22: dspeak.admin.v1.AdminService.KickUser:output_type -> dspeak.admin.v1.KickUserResponse
+	4,  // 23: dspeak.admin.v1.AdminService.RestartWorker:output_type -> dspeak.admin.v1.RestartWorkerResponse
+	6,  // 24: dspeak.admin.v1.AdminService.DrainWorker:output_type -> dspeak.admin.v1.DrainWorkerResponse
+	8,  // 25: dspeak.admin.v1.AdminService.Upgrade:output_type -> dspeak.admin.v1.UpgradeResponse
+	10, // 26: dspeak.admin.v1.AdminService.GetSupervisor:output_type -> dspeak.admin.v1.GetSupervisorResponse
+	19, // [19:27] is the sub-list for method output_type
+	11, // [11:19] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_admin_v1_admin_proto_init() }
@@ -1313,16 +1701,16 @@ func file_dspeak_admin_v1_admin_proto_init() {
 		return
 	}
 	file_dspeak_admin_v1_admin_proto_msgTypes[2].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[7].OneofWrappers = []any{}
-	file_dspeak_admin_v1_admin_proto_msgTypes[10].OneofWrappers = []any{}
 	file_dspeak_admin_v1_admin_proto_msgTypes[13].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[16].OneofWrappers = []any{}
+	file_dspeak_admin_v1_admin_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_dspeak_admin_v1_admin_proto_rawDesc), len(file_dspeak_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

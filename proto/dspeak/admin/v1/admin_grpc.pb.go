@@ -26,6 +26,9 @@ const (
 	AdminService_GetChannel_FullMethodName    = "/dspeak.admin.v1.AdminService/GetChannel"
 	AdminService_KickUser_FullMethodName      = "/dspeak.admin.v1.AdminService/KickUser"
 	AdminService_RestartWorker_FullMethodName = "/dspeak.admin.v1.AdminService/RestartWorker"
+	AdminService_DrainWorker_FullMethodName   = "/dspeak.admin.v1.AdminService/DrainWorker"
+	AdminService_Upgrade_FullMethodName       = "/dspeak.admin.v1.AdminService/Upgrade"
+	AdminService_GetSupervisor_FullMethodName = "/dspeak.admin.v1.AdminService/GetSupervisor"
 )
 
 // AdminServiceClient is the client API for AdminService service.
@@ -44,6 +47,15 @@ type AdminServiceClient interface {
 	// state, and answers when that serves. UNAVAILABLE: the
 	// worker does not serve.
 	RestartWorker(ctx context.Context, in *RestartWorkerRequest, opts ...grpc.CallOption) (*RestartWorkerResponse, error)
+	// DrainWorker gives a worker no new channels, or ends that.
+	DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error)
+	// Upgrade brings the programs on disk into use: the workers one after another, then
+	// the supervisor, which replaces itself a moment after the answer. Nobody in a call
+	// notices; signaling sockets come back by themselves. With an error the former
+	// programs go on. ALREADY_EXISTS: an upgrade is under way.
+	Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (*UpgradeResponse, error)
+	// GetSupervisor tells of the supervisor's own process.
+	GetSupervisor(ctx context.Context, in *GetSupervisorRequest, opts ...grpc.CallOption) (*GetSupervisorResponse, error)
 }
 
 type adminServiceClient struct {
@@ -104,6 +116,36 @@ func (c *adminServiceClient) RestartWorker(ctx context.Context, in *RestartWorke
 	return out, nil
 }
 
+func (c *adminServiceClient) DrainWorker(ctx context.Context, in *DrainWorkerRequest, opts ...grpc.CallOption) (*DrainWorkerResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DrainWorkerResponse)
+	err := c.cc.Invoke(ctx, AdminService_DrainWorker_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) Upgrade(ctx context.Context, in *UpgradeRequest, opts ...grpc.CallOption) (*UpgradeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpgradeResponse)
+	err := c.cc.Invoke(ctx, AdminService_Upgrade_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetSupervisor(ctx context.Context, in *GetSupervisorRequest, opts ...grpc.CallOption) (*GetSupervisorResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetSupervisorResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetSupervisor_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
@@ -120,6 +162,15 @@ type AdminServiceServer interface {
 	// state, and answers when that serves. UNAVAILABLE: the
 	// worker does not serve.
 	RestartWorker(context.Context, *RestartWorkerRequest) (*RestartWorkerResponse, error)
+	// DrainWorker gives a worker no new channels, or ends that.
+	DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error)
+	// Upgrade brings the programs on disk into use: the workers one after another, then
+	// the supervisor, which replaces itself a moment after the answer. Nobody in a call
+	// notices; signaling sockets come back by themselves. With an error the former
+	// programs go on. ALREADY_EXISTS: an upgrade is under way.
+	Upgrade(context.Context, *UpgradeRequest) (*UpgradeResponse, error)
+	// GetSupervisor tells of the supervisor's own process.
+	GetSupervisor(context.Context, *GetSupervisorRequest) (*GetSupervisorResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -144,6 +195,15 @@ func (UnimplementedAdminServiceServer) KickUser(context.Context, *KickUserReques
 }
 func (UnimplementedAdminServiceServer) RestartWorker(context.Context, *RestartWorkerRequest) (*RestartWorkerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RestartWorker not implemented")
+}
+func (UnimplementedAdminServiceServer) DrainWorker(context.Context, *DrainWorkerRequest) (*DrainWorkerResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DrainWorker not implemented")
+}
+func (UnimplementedAdminServiceServer) Upgrade(context.Context, *UpgradeRequest) (*UpgradeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Upgrade not implemented")
+}
+func (UnimplementedAdminServiceServer) GetSupervisor(context.Context, *GetSupervisorRequest) (*GetSupervisorResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetSupervisor not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -256,6 +316,60 @@ func _AdminService_RestartWorker_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _AdminService_DrainWorker_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DrainWorkerRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).DrainWorker(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_DrainWorker_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).DrainWorker(ctx, req.(*DrainWorkerRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_Upgrade_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpgradeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).Upgrade(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_Upgrade_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).Upgrade(ctx, req.(*UpgradeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetSupervisor_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetSupervisorRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetSupervisor(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetSupervisor_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetSupervisor(ctx, req.(*GetSupervisorRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -282,6 +396,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RestartWorker",
 			Handler:    _AdminService_RestartWorker_Handler,
+		},
+		{
+			MethodName: "DrainWorker",
+			Handler:    _AdminService_DrainWorker_Handler,
+		},
+		{
+			MethodName: "Upgrade",
+			Handler:    _AdminService_Upgrade_Handler,
+		},
+		{
+			MethodName: "GetSupervisor",
+			Handler:    _AdminService_GetSupervisor_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
