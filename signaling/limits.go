@@ -31,6 +31,13 @@ type Limits struct {
 	// 1024. An IPv6 client counts with its /64.
 	Connections           int
 	ConnectionsPerAddress int
+	// AdmissionRate is how many sockets a second are accepted in the long run,
+	// AdmissionBurst how many at once; defaults 400 and 400. Beyond that at most
+	// AdmissionQueue requests wait, none longer than AdmissionWait; defaults 4096 and 15 s.
+	AdmissionRate  float64
+	AdmissionBurst int
+	AdmissionQueue int
+	AdmissionWait  time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -48,6 +55,10 @@ func (l Limits) withDefaults() Limits {
 	or(&l.CloseTimeout, time.Second)
 	or(&l.Connections, 16384)
 	or(&l.ConnectionsPerAddress, 1024)
+	or(&l.AdmissionRate, 400)
+	or(&l.AdmissionBurst, 400)
+	or(&l.AdmissionQueue, 4096)
+	or(&l.AdmissionWait, 15*time.Second)
 	return l
 }
 

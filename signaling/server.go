@@ -44,6 +44,7 @@ type Server struct {
 	limits   Limits
 	upgrader websocket.Upgrader
 	trusted  proxies
+	turns    *admission
 
 	mu        sync.Mutex            // a leaf lock
 	sessions  map[*Session]struct{} // guarded by mu
@@ -62,6 +63,7 @@ func NewServer(cfg Config) *Server {
 		cfg: cfg, limits: cfg.Limits.withDefaults(), trusted: cfg.TrustedProxies,
 		sessions: map[*Session]struct{}{}, addresses: map[netip.Prefix]int{}, empty: make(chan struct{}),
 	}
+	s.turns = newAdmission(s.limits)
 	s.upgrader = websocket.Upgrader{
 		HandshakeTimeout: s.limits.WriteTimeout,
 		ReadBufferSize:   bufferBytes, WriteBufferSize: bufferBytes, WriteBufferPool: &sync.Pool{},
@@ -82,6 +84,12 @@ func (s *Server) Len() int {
 	return len(s.sessions)
 }
 
+// Waiting is the number of clients that wait to be accepted, and how many were
+// refused because too many waited.
+func (s *Server) Waiting() (waiting int, refused uint64) {
+	return int(s.turns.waiting.Load()), s.turns.refused.Load()
+}
+
 // Close refuses new sockets with HTTP 503, closes every socket with the code and
 // the reason after its queue is flushed, and waits until all have ended. When
 // ctx ends before, its error is returned and the rest ends by itself, bounded by
@@ -90,6 +98,7 @@ func (s *Server) Close(ctx context.Context, code int, reason string) error {
 	s.mu.Lock()
 	if !s.closing {
 		s.closing = true
+		close(s.turns.closing)
 		s.checkEmpty()
 	}
 	open := make([]*Session, 0, len(s.sessions))
@@ -129,7 +138,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if status := s.reserve(addr); status != 0 {
-		w.Header().Set("Retry-After", "10")
+		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, http.StatusText(status), status)
 		return
 	}
@@ -140,6 +149,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			http.Error(w, err.Error(), admitStatus(err))
 			return
 		}
+	}
+	if err := s.turns.enter(r.Context()); err != nil {
+		w.Header().Set("Retry-After", retryAfter)
+		http.Error(w, err.Error(), http.StatusServiceUnavailable) // nobody reads it when the client left
+		return
 	}
 	conn, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil {
@@ -155,6 +169,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	session.run(ctx)
 	s.remove(session)
 }
+
+// retryAfter is in how many seconds a client that found no place should try again.
+const retryAfter = "10"
 
 // maxShownBytes bounds what a log line repeats of a request.
 const maxShownBytes = 128

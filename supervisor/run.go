@@ -180,6 +180,7 @@ func (s *supervisor) wire() error {
 			SendQueue: c.SendQueue, WriteTimeout: c.WriteTimeout, HeartbeatInterval: c.HeartbeatInterval,
 			HeartbeatTimeout: c.HeartbeatTimeout, ValidationTimeout: c.ValidationTimeout,
 			Connections: c.Connections, ConnectionsPerAddress: c.ConnectionsPerAddress,
+			AdmissionRate: c.AdmissionRate, AdmissionBurst: c.AdmissionBurst, AdmissionQueue: c.AdmissionQueue, AdmissionWait: c.AdmissionWait,
 		},
 		Origins: s.cfg.HTTP.Origins, AnyOrigin: !s.cfg.Production() && len(s.cfg.HTTP.Origins) == 0,
 		TrustedProxies: s.cfg.HTTP.TrustedProxies,

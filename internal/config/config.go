@@ -58,6 +58,11 @@ type Signaling struct {
 
 	Connections           int
 	ConnectionsPerAddress int
+
+	AdmissionRate  float64 // sockets a second
+	AdmissionBurst int
+	AdmissionQueue int
+	AdmissionWait  time.Duration
 }
 
 // The IP families of Media.PreferredFamily.

@@ -47,6 +47,7 @@ func TestDefaults(t *testing.T) {
 			WriteTimeout: 10 * time.Second, ValidationTimeout: 5 * time.Second,
 			HeartbeatInterval: 15 * time.Second, HeartbeatTimeout: time.Minute, Grace: time.Minute, KickCooldown: time.Minute,
 			Connections: 16384, ConnectionsPerAddress: 1024,
+			AdmissionRate: 400, AdmissionBurst: 400, AdmissionQueue: 4096, AdmissionWait: 15 * time.Second,
 		},
 		Media: Media{
 			Port: 12825, IPv4Port: 12825, IPv6Port: 12826, ResolveInterval: time.Minute,

@@ -20,7 +20,8 @@ type Option struct {
 func Options() []Option {
 	var all []Option
 	for _, part := range [][]Option{
-		processOptions(), httpOptions(), mediaOptions(), sendingOptions(), interopOptions(), signalingOptions(), limitOptions(), workerOptions(),
+		processOptions(), httpOptions(), mediaOptions(), sendingOptions(), interopOptions(),
+		signalingOptions(), limitOptions(), admissionOptions(), workerOptions(),
 	} {
 		all = append(all, part...)
 	}
@@ -255,6 +256,32 @@ func limitOptions() []Option {
 			Name: "signaling.connections_per_address", Env: "DSPEAK_CONNECTIONS_PER_ADDRESS", Default: "1024",
 			Help: "open signaling sockets of one client address (of one /64 for IPv6)",
 			set:  func(c *Config, v string) error { return whole(&c.Signaling.ConnectionsPerAddress, v, 1, many) },
+		},
+	}
+}
+
+func admissionOptions() []Option {
+	const many = 1 << 20
+	return []Option{
+		{
+			Name: "signaling.admission_rate", Env: "DSPEAK_ADMISSION_RATE", Default: "400",
+			Help: "signaling sockets accepted a second in the long run; the others wait",
+			set:  func(c *Config, v string) error { return number(&c.Signaling.AdmissionRate, v, 1, many) },
+		},
+		{
+			Name: "signaling.admission_burst", Env: "DSPEAK_ADMISSION_BURST", Default: "400",
+			Help: "signaling sockets accepted at once",
+			set:  func(c *Config, v string) error { return whole(&c.Signaling.AdmissionBurst, v, 1, many) },
+		},
+		{
+			Name: "signaling.admission_queue", Env: "DSPEAK_ADMISSION_QUEUE", Default: "4096",
+			Help: "clients that may wait to be accepted",
+			set:  func(c *Config, v string) error { return whole(&c.Signaling.AdmissionQueue, v, 1, many) },
+		},
+		{
+			Name: "signaling.admission_wait", Env: "DSPEAK_ADMISSION_WAIT", Default: "15s",
+			Help: "how long a client may wait to be accepted, at most 25s; one whose turn comes later gets HTTP 503",
+			set:  func(c *Config, v string) error { return admissionWait(&c.Signaling.AdmissionWait, v) },
 		},
 	}
 }

@@ -91,9 +91,18 @@ func duration(into *time.Duration, v string) error {
 }
 
 func wait(into *time.Duration, v string) error {
+	return between(into, v, 100*time.Microsecond, 20*time.Millisecond)
+}
+
+// admissionWait stays below the time limit of an HTTP request.
+func admissionWait(into *time.Duration, v string) error {
+	return between(into, v, 10*time.Millisecond, 25*time.Second)
+}
+
+func between(into *time.Duration, v string, least, most time.Duration) error {
 	d, err := time.ParseDuration(v)
-	if err != nil || d < 100*time.Microsecond || d > 20*time.Millisecond {
-		return wrong(v, "a duration from 100us to 20ms")
+	if err != nil || d < least || d > most {
+		return wrong(v, fmt.Sprintf("a duration from %v to %v", least, most))
 	}
 	*into = d
 	return nil
