@@ -32,7 +32,7 @@ func newAdmission(l Limits) *admission {
 
 var (
 	errQueueFull = fmt.Errorf("too many clients come at once, try again later: %w", errs.ErrExhausted)
-	errStopping   = fmt.Errorf("server is stopping: %w", errs.ErrUnavailable)
+	errStopping  = fmt.Errorf("server is stopping: %w", errs.ErrUnavailable)
 )
 
 // enter returns when it is the client's turn. A client whose turn would come too late

@@ -49,7 +49,7 @@ func TestAdmission(t *testing.T) {
 				t.Errorf("refused with %v after %v", err, time.Since(began))
 			}
 			for range 4 {
-				<-results
+				entered(t, results)
 			}
 		})
 	})
@@ -58,14 +58,17 @@ func TestAdmission(t *testing.T) {
 			patient := limits
 			patient.AdmissionWait = time.Hour
 			a, results := newAdmission(patient), make(chan error, 8)
-			for range 6 {
+			for range 5 {
 				arrive(t.Context(), a, results)
+			}
+			if err := a.enter(t.Context()); !errors.Is(err, errs.ErrExhausted) {
+				t.Errorf("one too many: %v", err)
 			}
 			if a.waiting.Load() != 3 || a.refused.Load() != 1 {
 				t.Errorf("%d wait, %d refused", a.waiting.Load(), a.refused.Load())
 			}
-			for range 6 {
-				<-results
+			for range 5 {
+				entered(t, results)
 			}
 			if a.waiting.Load() != 0 {
 				t.Errorf("%d wait in the end", a.waiting.Load())
@@ -78,7 +81,7 @@ func TestAdmission(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			for range 2 {
 				arrive(t.Context(), a, results)
-				<-results
+				entered(t, results)
 			}
 			arrive(ctx, a, results)
 			cancel()
@@ -92,6 +95,14 @@ func TestAdmission(t *testing.T) {
 			}
 		})
 	})
+}
+
+// entered waits for somebody who is let in.
+func entered(t *testing.T, results <-chan error) {
+	t.Helper()
+	if err := <-results; err != nil {
+		t.Error(err)
+	}
 }
 
 // TestAdmissionOfSockets has more clients than the server takes at once.

@@ -23,6 +23,9 @@ import (
 const (
 	// callTimeout bounds one control call.
 	callTimeout = 5 * time.Second
+	// cleanupTimeout bounds the calls of a clean-up, for which nobody waits. It leaves
+	// time for more than one takeover.
+	cleanupTimeout = 15 * time.Second
 	// Bounds of what one user may hold.
 	maxTransports = 16
 	maxConsumers  = 2048
@@ -57,6 +60,8 @@ type backend struct {
 	kicks      atomic.Uint64
 	refusals   refusals
 	faults     faults
+	takeovers  *takeovers
+	adoptions  *adoptions
 	// background are the clean-up calls that nobody waits for but the end.
 	background sync.WaitGroup
 }
@@ -81,7 +86,7 @@ func (c *call) dispatch(ctx context.Context, req wire.Request) error {
 	case wire.GetRtpCapabilities:
 		return c.getRtpCapabilities(ctx)
 	case wire.ClientRtpCapabilities:
-		return c.clientRtpCapabilities(data)
+		return c.clientRtpCapabilities(ctx, data)
 	case wire.CreateTransport:
 		return c.createTransport(ctx)
 	case wire.ConnectTransport:
@@ -117,7 +122,8 @@ type call struct {
 func (c *call) userLocked() *user { return c.registry.sessions[c.session] }
 
 // client returns the control client of the worker that holds the router, as long
-// as its state is the same.
+// as it has the state in which the router was made. A call in the middle of a takeover
+// waits for the successor.
 func (b *backend) client(r *router) (workerv1.WorkerServiceClient, error) {
 	if r == nil {
 		return nil, errs.ErrUnavailable
@@ -135,24 +141,30 @@ func (b *backend) carryOut(ctx context.Context, c cleanup) {
 	if c.empty() {
 		return
 	}
+	b.background.Go(func() { b.cleanUp(context.WithoutCancel(ctx), &c) })
+}
+
+// cleanUp makes the calls of a clean-up. What could not be closed in time is found by
+// the next comparison with the worker.
+func (b *backend) cleanUp(ctx context.Context, c *cleanup) {
 	client, err := b.client(&c.router)
 	if err != nil {
-		return // the process is gone, and all of it with it
+		return // the state is gone, and all of it with it
 	}
-	b.background.Go(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-		defer cancel()
-		if err := c.run(ctx, client); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
+	defer cancel()
+	if err := c.run(ctx, client); err != nil {
+		if _, err := b.client(&c.router); err == nil {
 			b.log.Warn("worker clean-up", slog.Any(obs.KeySlot, c.router.slot), obs.Err(err))
 		}
-	})
+	}
 }
 
 // run makes the calls. What is gone already is no fault.
 func (c *cleanup) run(ctx context.Context, client workerv1.WorkerServiceClient) error {
 	var faults []error
 	note := func(err error) {
-		if err != nil && !errors.Is(err, errs.ErrNotFound) && !errors.Is(err, errs.ErrUnavailable) {
+		if err != nil && !errors.Is(err, errs.ErrNotFound) {
 			faults = append(faults, err)
 		}
 	}
@@ -174,6 +186,20 @@ func (c *cleanup) run(ctx context.Context, client workerv1.WorkerServiceClient) 
 		note(err)
 	}
 	return errors.Join(faults...)
+}
+
+// awaitBackground waits for the clean-ups under way, or for the end of ctx: those that
+// are left end with the workers.
+func (b *backend) awaitBackground(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		b.background.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
 }
 
 // uncertain says whether a call that failed may have had its effect all the same.

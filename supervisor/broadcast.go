@@ -46,9 +46,7 @@ func (ch *channel) inChannelLocked() wire.CurrentlyInChannel {
 // as another: it may have sent the producer, or hear it.
 func (b *backend) endProducerLocked(p *producer, by *signaling.Session) {
 	u := p.user
-	b.registry.dropProducerLocked(p)
-	closed := wire.ProducerClosed{ProducerID: p.id, UserID: u.id}
-	b.broadcastLocked(u.channel, u, closed)
+	closed := b.forgetProducerLocked(p)
 	if by == nil {
 		by = p.session
 	}
@@ -57,10 +55,19 @@ func (b *backend) endProducerLocked(p *producer, by *signaling.Session) {
 			s.Send(closed)
 		}
 	}
+}
+
+// forgetProducerLocked drops a producer and tells the other users and the main server.
+func (b *backend) forgetProducerLocked(p *producer) wire.ProducerClosed {
+	u := p.user
+	b.registry.dropProducerLocked(p)
+	closed := wire.ProducerClosed{ProducerID: p.id, UserID: u.id}
+	b.broadcastLocked(u.channel, u, closed)
 	b.presence.Send(interopwire.MediaProducer{
 		Event: interopwire.EventRemove, UserID: u.id, ChannelID: u.channel.id, ProducerID: p.id, Time: time.Now(),
 	})
 	b.tellPresenceLocked(interopwire.EventStopProduce, u, "")
+	return closed
 }
 
 // tellPresenceLocked tells the main server of a user.

@@ -9,7 +9,6 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
-	"github.com/dspeak/sfu/signaling/wire"
 )
 
 const (
@@ -72,7 +71,7 @@ func (b *backend) endChannels(slot ident.Slot) {
 	for _, ch := range r.channels {
 		if ch.router != nil && ch.router.slot == slot {
 			todo = append(todo, cleanup{router: *ch.router, closeAll: true})
-			b.forgetMediaLocked(ch, drainedReason)
+			b.loseRouterLocked(ch, drainedReason)
 		}
 	}
 	r.mu.Unlock()
@@ -80,23 +79,6 @@ func (b *backend) endChannels(slot ident.Slot) {
 	for _, c := range todo {
 		b.carryOut(context.Background(), c)
 	}
-}
-
-// forgetMediaLocked takes a channel from its worker and tells its users so.
-func (b *backend) forgetMediaLocked(ch *channel, reason string) {
-	ch.router = nil
-	for _, u := range ch.users {
-		for _, t := range u.transports {
-			for _, s := range u.sessions {
-				s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
-			}
-		}
-		u.transports, u.consumers = nil, nil
-	}
-	for len(ch.producers) > 0 {
-		b.endProducerLocked(ch.producers[0], nil)
-	}
-	b.broadcastLocked(ch, nil, ch.inChannelLocked())
 }
 
 // awaitDrained waits until no channel is left on a worker.

@@ -1,10 +1,10 @@
 package supervisor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,19 +12,25 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/errs/status"
 	"github.com/dspeak/sfu/internal/ident"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
-	"github.com/dspeak/sfu/supervisor/process"
 )
 
 // fakeWorker keeps the object tree of a worker without any media.
 type fakeWorker struct {
 	workerv1.UnimplementedWorkerServiceServer
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	epoch ident.Epoch // guarded by mu
+	// requests are those that made the objects, by id; guarded by mu.
+	requests map[string]proto.Message
+	appData  map[string][]byte // of routers and transports; guarded by mu
+	roles    map[string]string // of connected transports; guarded by mu
+	paused   map[string]bool   // producers and consumers; guarded by mu
 	// objects by id: what each is made on. All guarded by mu.
 	routers    map[string]bool
 	transports map[string]string
@@ -40,6 +46,7 @@ type fakeWorker struct {
 
 func newFakeWorker() *fakeWorker {
 	return &fakeWorker{
+		epoch: 1, requests: map[string]proto.Message{}, appData: map[string][]byte{}, roles: map[string]string{}, paused: map[string]bool{},
 		routers: map[string]bool{}, transports: map[string]string{}, producers: map[string]string{}, consumers: map[string][2]string{},
 	}
 }
@@ -71,10 +78,26 @@ func (w *fakeWorker) intercept(ctx context.Context, req any, info *grpc.UnarySer
 	return resp, status.FromError(err)
 }
 
+// again says whether a call was made before; another one with its id is refused.
+func (w *fakeWorker) again(id string, req proto.Message) (bool, error) {
+	former := w.requests[id]
+	switch {
+	case former == nil:
+		return false, nil
+	case !proto.Equal(former, req):
+		return false, fmt.Errorf("%s: %w", id, errs.ErrExists)
+	}
+	return true, nil
+}
+
 func missing(kind, id string) error { return fmt.Errorf("%s %s: %w", kind, id, errs.ErrNotFound) }
 
 func (w *fakeWorker) CreateRouter(_ context.Context, r *workerv1.CreateRouterRequest) (*workerv1.CreateRouterResponse, error) {
+	if known, err := w.again(r.GetRouterId(), r); known || err != nil {
+		return &workerv1.CreateRouterResponse{RtpCapabilities: opus()}, err
+	}
 	w.routers[r.GetRouterId()] = true
+	w.requests[r.GetRouterId()], w.appData[r.GetRouterId()] = r, r.GetAppData()
 	return &workerv1.CreateRouterResponse{RtpCapabilities: opus()}, nil
 }
 
@@ -86,20 +109,41 @@ func (w *fakeWorker) CloseRouter(_ context.Context, r *workerv1.CloseRouterReque
 	if !w.routers[r.GetRouterId()] {
 		return nil, missing("router", r.GetRouterId())
 	}
-	delete(w.routers, r.GetRouterId())
-	for id, router := range w.transports {
-		if router == r.GetRouterId() {
-			w.dropTransport(id)
+	w.dropRouter(r.GetRouterId())
+	return &workerv1.CloseRouterResponse{}, nil
+}
+
+func (w *fakeWorker) dropRouter(id string) {
+	delete(w.routers, id)
+	delete(w.requests, id)
+	delete(w.appData, id)
+	for transport, router := range w.transports {
+		if router == id {
+			w.dropTransport(transport)
 		}
 	}
-	return &workerv1.CloseRouterResponse{}, nil
+}
+
+func (w *fakeWorker) SetTransportAppData(_ context.Context, r *workerv1.SetTransportAppDataRequest) (*workerv1.SetTransportAppDataResponse, error) {
+	if w.transports[r.GetTransportId()] == "" {
+		return nil, missing("transport", r.GetTransportId())
+	}
+	w.appData[r.GetTransportId()] = r.GetAppData()
+	return &workerv1.SetTransportAppDataResponse{}, nil
 }
 
 func (w *fakeWorker) CreateTransport(_ context.Context, r *workerv1.CreateTransportRequest) (*workerv1.CreateTransportResponse, error) {
 	if !w.routers[r.GetRouterId()] {
 		return nil, missing("router", r.GetRouterId())
 	}
-	w.transports[r.GetTransportId()] = r.GetRouterId()
+	known, err := w.again(r.GetTransportId(), r)
+	if err != nil {
+		return nil, err
+	}
+	w.transports[r.GetTransportId()], w.requests[r.GetTransportId()] = r.GetRouterId(), r
+	if !known {
+		w.appData[r.GetTransportId()] = r.GetAppData()
+	}
 	w.families = append(w.families, r.GetFamily())
 	resp := &workerv1.CreateTransportResponse{
 		IceParameters:  &workerv1.IceParameters{UsernameFragment: "frag", Password: "word", IceLite: true},
@@ -118,11 +162,15 @@ func (w *fakeWorker) ConnectTransport(_ context.Context, r *workerv1.ConnectTran
 	case len(r.GetDtlsParameters().GetFingerprints()) == 0:
 		return nil, fmt.Errorf("0 dtls fingerprints: %w", errs.ErrInvalid)
 	}
+	w.roles[r.GetTransportId()] = "server"
 	return &workerv1.ConnectTransportResponse{DtlsLocalRole: "server"}, nil
 }
 
 func (w *fakeWorker) dropTransport(id string) {
 	delete(w.transports, id)
+	delete(w.requests, id)
+	delete(w.appData, id)
+	delete(w.roles, id)
 	for producer, transport := range w.producers {
 		if transport == id {
 			w.dropProducer(producer)
@@ -130,18 +178,26 @@ func (w *fakeWorker) dropTransport(id string) {
 	}
 	for consumer, on := range w.consumers {
 		if on[0] == id {
-			delete(w.consumers, consumer)
+			w.dropConsumer(consumer)
 		}
 	}
 }
 
 func (w *fakeWorker) dropProducer(id string) {
 	delete(w.producers, id)
+	delete(w.requests, id)
+	delete(w.paused, id)
 	for consumer, on := range w.consumers {
 		if on[1] == id {
-			delete(w.consumers, consumer)
+			w.dropConsumer(consumer)
 		}
 	}
+}
+
+func (w *fakeWorker) dropConsumer(id string) {
+	delete(w.consumers, id)
+	delete(w.requests, id)
+	delete(w.paused, id)
 }
 
 func (w *fakeWorker) CloseTransport(_ context.Context, r *workerv1.CloseTransportRequest) (*workerv1.CloseTransportResponse, error) {
@@ -159,7 +215,10 @@ func (w *fakeWorker) Produce(_ context.Context, r *workerv1.ProduceRequest) (*wo
 	case r.GetKind() != "audio":
 		return nil, fmt.Errorf("kind %q: %w", r.GetKind(), errs.ErrUnsupported)
 	}
-	w.producers[r.GetProducerId()] = r.GetTransportId()
+	if known, err := w.again(r.GetProducerId(), r); known || err != nil {
+		return &workerv1.ProduceResponse{ConsumableRtpParameters: r.GetRtpParameters()}, err
+	}
+	w.producers[r.GetProducerId()], w.requests[r.GetProducerId()] = r.GetTransportId(), r
 	return &workerv1.ProduceResponse{ConsumableRtpParameters: r.GetRtpParameters()}, nil
 }
 
@@ -171,11 +230,11 @@ func (w *fakeWorker) producer(id string) error {
 }
 
 func (w *fakeWorker) PauseProducer(_ context.Context, r *workerv1.PauseProducerRequest) (*workerv1.PauseProducerResponse, error) {
-	return &workerv1.PauseProducerResponse{}, w.producer(r.GetProducerId())
+	return &workerv1.PauseProducerResponse{}, w.setPaused(r.GetProducerId(), true, w.producer(r.GetProducerId()))
 }
 
 func (w *fakeWorker) ResumeProducer(_ context.Context, r *workerv1.ResumeProducerRequest) (*workerv1.ResumeProducerResponse, error) {
-	return &workerv1.ResumeProducerResponse{}, w.producer(r.GetProducerId())
+	return &workerv1.ResumeProducerResponse{}, w.setPaused(r.GetProducerId(), false, w.producer(r.GetProducerId()))
 }
 
 func (w *fakeWorker) CloseProducer(_ context.Context, r *workerv1.CloseProducerRequest) (*workerv1.CloseProducerResponse, error) {
@@ -195,14 +254,18 @@ func (w *fakeWorker) Consume(_ context.Context, r *workerv1.ConsumeRequest) (*wo
 	case len(r.GetRtpCapabilities().GetCodecs()) == 0:
 		return nil, fmt.Errorf("no common codec: %w", errs.ErrUnsupported)
 	}
+	answer := &workerv1.ConsumeResponse{Kind: "audio", RtpParameters: &workerv1.RtpParameters{Mid: new("0")}}
+	if known, err := w.again(r.GetConsumerId(), r); known || err != nil {
+		return answer, err
+	}
 	on := [2]string{r.GetTransportId(), r.GetProducerId()}
 	for _, other := range w.consumers {
 		if other == on {
 			return nil, fmt.Errorf("producer %s: %w", r.GetProducerId(), errs.ErrExists)
 		}
 	}
-	w.consumers[r.GetConsumerId()] = on
-	return &workerv1.ConsumeResponse{Kind: "audio", RtpParameters: &workerv1.RtpParameters{Mid: new("0")}}, nil
+	w.consumers[r.GetConsumerId()], w.requests[r.GetConsumerId()] = on, r
+	return answer, nil
 }
 
 func (w *fakeWorker) consumer(id string) error {
@@ -213,32 +276,62 @@ func (w *fakeWorker) consumer(id string) error {
 }
 
 func (w *fakeWorker) PauseConsumer(_ context.Context, r *workerv1.PauseConsumerRequest) (*workerv1.PauseConsumerResponse, error) {
-	return &workerv1.PauseConsumerResponse{}, w.consumer(r.GetConsumerId())
+	return &workerv1.PauseConsumerResponse{}, w.setPaused(r.GetConsumerId(), true, w.consumer(r.GetConsumerId()))
 }
 
 func (w *fakeWorker) ResumeConsumer(_ context.Context, r *workerv1.ResumeConsumerRequest) (*workerv1.ResumeConsumerResponse, error) {
-	return &workerv1.ResumeConsumerResponse{}, w.consumer(r.GetConsumerId())
+	return &workerv1.ResumeConsumerResponse{}, w.setPaused(r.GetConsumerId(), false, w.consumer(r.GetConsumerId()))
 }
 
 func (w *fakeWorker) CloseConsumer(_ context.Context, r *workerv1.CloseConsumerRequest) (*workerv1.CloseConsumerResponse, error) {
 	if err := w.consumer(r.GetConsumerId()); err != nil {
 		return nil, err
 	}
-	delete(w.consumers, r.GetConsumerId())
+	w.dropConsumer(r.GetConsumerId())
 	return &workerv1.CloseConsumerResponse{}, nil
 }
 
+func (w *fakeWorker) setPaused(id string, paused bool, fault error) error {
+	if fault == nil {
+		w.paused[id] = paused
+	}
+	return fault
+}
+
 func (w *fakeWorker) Dump(_ context.Context, r *workerv1.DumpRequest) (*workerv1.DumpResponse, error) {
-	router := &workerv1.RouterDump{Id: r.GetRouterId()}
-	for id, on := range w.transports {
-		if r.GetRouterId() == "" || on == r.GetRouterId() {
-			router.Transports = append(router.Transports, &workerv1.TransportDump{
-				Id: id, IceState: workerv1.IceState_ICE_STATE_CONNECTED, DtlsState: workerv1.DtlsState_DTLS_STATE_NEW,
-				IceSelectedTuple: &workerv1.IceTuple{Protocol: "udp", RemoteAddress: "192.0.2.1", RemotePort: 4000},
-			})
+	dump := &workerv1.WorkerDump{Epoch: uint64(w.epoch)}
+	for id := range w.routers {
+		if r.GetRouterId() == "" || id == r.GetRouterId() {
+			dump.Routers = append(dump.Routers, w.dumpRouter(id))
 		}
 	}
-	return &workerv1.DumpResponse{Worker: &workerv1.WorkerDump{Routers: []*workerv1.RouterDump{router}}}, nil
+	return &workerv1.DumpResponse{Worker: dump}, nil
+}
+
+func (w *fakeWorker) dumpRouter(router string) *workerv1.RouterDump {
+	d := &workerv1.RouterDump{Id: router, AppData: w.appData[router]}
+	for id, on := range w.transports {
+		if on != router {
+			continue
+		}
+		t := &workerv1.TransportDump{
+			Id: id, IceState: workerv1.IceState_ICE_STATE_CONNECTED, DtlsState: workerv1.DtlsState_DTLS_STATE_NEW,
+			IceSelectedTuple: &workerv1.IceTuple{Protocol: "udp", RemoteAddress: "192.0.2.1", RemotePort: 4000},
+			DtlsLocalRole:    cmp.Or(w.roles[id], "auto"), AppData: w.appData[id],
+		}
+		for producer, transport := range w.producers {
+			if transport == id {
+				t.Producers = append(t.Producers, &workerv1.ProducerDump{Id: producer, Kind: "audio", Paused: w.paused[producer]})
+			}
+		}
+		for consumer, on := range w.consumers {
+			if on[0] == id {
+				t.Consumers = append(t.Consumers, &workerv1.ConsumerDump{Id: consumer, ProducerId: on[1], Kind: "audio", Paused: w.paused[consumer]})
+			}
+		}
+		d.Transports = append(d.Transports, t)
+	}
+	return d
 }
 
 func (w *fakeWorker) GetStats(context.Context, *workerv1.GetStatsRequest) (*workerv1.GetStatsResponse, error) {
@@ -291,8 +384,8 @@ func (w *fakeWorker) lastFamily() workerv1.AddressFamily {
 	return w.families[len(w.families)-1]
 }
 
-// serve offers the worker over memory and returns its client.
-func (w *fakeWorker) serve(t *testing.T) workerv1.WorkerServiceClient {
+// serve offers the worker over memory and returns a connection to it.
+func (w *fakeWorker) serve(t *testing.T) *grpc.ClientConn {
 	t.Helper()
 	listener := bufconn.Listen(1 << 20)
 	server := grpc.NewServer(grpc.UnaryInterceptor(w.intercept))
@@ -312,67 +405,5 @@ func (w *fakeWorker) serve(t *testing.T) workerv1.WorkerServiceClient {
 			t.Error(err)
 		}
 	})
-	return workerv1.NewWorkerServiceClient(conn)
-}
-
-// fakePool is a pool of fake workers.
-type fakePool struct {
-	mu      sync.Mutex
-	clients []workerv1.WorkerServiceClient // guarded by mu; nil: the slot does not serve
-	infos   []process.WorkerInfo           // guarded by mu
-}
-
-func newFakePool(t *testing.T, workers ...*fakeWorker) *fakePool {
-	t.Helper()
-	p := &fakePool{}
-	for slot, w := range workers {
-		p.clients = append(p.clients, w.serve(t))
-		p.infos = append(p.infos, process.WorkerInfo{Slot: ident.Slot(slot), Generation: 1, Epoch: 1, State: process.StateReady, PID: 100 + slot, CPU: slot})
-	}
-	return p
-}
-
-// Drain implements workers.
-func (p *fakePool) Drain(slot ident.Slot, on bool) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if int(slot) >= len(p.infos) {
-		return false
-	}
-	p.infos[slot].Draining = on
-	return true
-}
-
-// Restart implements workers.
-func (p *fakePool) Restart(_ context.Context, slot ident.Slot) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if int(slot) >= len(p.infos) {
-		return fmt.Errorf("worker %d: %w", slot, errs.ErrNotFound)
-	}
-	p.infos[slot].Generation++
-	p.infos[slot].Takeovers++
-	return nil
-}
-
-func (p *fakePool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if int(slot) >= len(p.clients) || p.infos[slot].State != process.StateReady {
-		return nil, 0, false
-	}
-	return p.clients[slot], p.infos[slot].Epoch, true
-}
-
-func (p *fakePool) Workers() []process.WorkerInfo {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return slices.Clone(p.infos)
-}
-
-// change edits a slot.
-func (p *fakePool) change(slot ident.Slot, edit func(*process.WorkerInfo)) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	edit(&p.infos[slot])
+	return conn
 }

@@ -122,7 +122,7 @@ func newLab(t *testing.T, workers int, edit ...func(*lab)) *lab {
 	served := map[workerv1.AddressFamily]bool{workerv1.AddressFamily_ADDRESS_FAMILY_IPV4: true}
 	log := slog.New(slog.DiscardHandler)
 	l.backend = &backend{
-		registry: newRegistry(), workers: l.pool, presence: l.main, log: log,
+		registry: newRegistry(), workers: l.pool, presence: l.main, takeovers: newTakeovers(workers), adoptions: newAdoptions(nil), log: log,
 		addresses: newAddresses(config.Config{Environment: config.Production, Media: config.Media{IPv4: "192.0.2.9", IPv4Port: 12825}}, served, log),
 		grace:     time.Minute, cooldown: time.Minute,
 	}
@@ -391,33 +391,35 @@ func (l *lab) holds(slot int, want [4]int) {
 	})
 }
 
-// crash ends a worker's process, with all that it held.
+// crash ends a worker with all that it held.
 func (l *lab) crash(slot ident.Slot) {
 	l.t.Helper()
-	generation, epoch := ident.Generation(0), ident.Epoch(0)
-	l.pool.change(slot, func(w *process.WorkerInfo) {
-		generation, epoch, w.State = w.Generation, w.Epoch, process.StateExited
-	})
+	var former process.WorkerInfo
+	l.pool.change(slot, func(w *process.WorkerInfo) { former, w.State = *w, process.StateExited })
 	w := l.workers[slot]
 	w.mu.Lock()
-	clear(w.routers)
-	clear(w.transports)
-	clear(w.producers)
-	clear(w.consumers)
+	for id := range w.routers {
+		w.dropRouter(id)
+	}
 	w.mu.Unlock()
-	l.events(process.Event{Kind: process.EventDown, Slot: slot, Generation: generation, Epoch: epoch, Cause: "signal: killed"})
+	l.events(process.Event{Kind: process.EventDown, Slot: slot, Generation: former.Generation, Epoch: former.Epoch, Cause: "signal: killed"})
 }
 
-// recover starts the slot's next process.
+// recover starts the slot's next process, with nothing.
 func (l *lab) recover(slot ident.Slot) {
 	l.t.Helper()
-	generation, epoch := ident.Generation(0), ident.Epoch(0)
+	var now process.WorkerInfo
 	l.pool.change(slot, func(w *process.WorkerInfo) {
 		w.Generation++
 		w.Epoch++
-		generation, epoch, w.State = w.Generation, w.Epoch, process.StateReady
+		w.State = process.StateReady
+		now = *w
 	})
-	l.events(process.Event{Kind: process.EventReady, Slot: slot, Generation: generation, Epoch: epoch})
+	w := l.workers[slot]
+	w.mu.Lock()
+	w.epoch = now.Epoch
+	w.mu.Unlock()
+	l.events(process.Event{Kind: process.EventReady, Slot: slot, Generation: now.Generation, Epoch: now.Epoch})
 }
 
 // events gives the backend news of the pool.

@@ -4,14 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"slices"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/errs/status"
 	"github.com/dspeak/sfu/internal/ident"
-	"github.com/dspeak/sfu/internal/obs"
 	interopwire "github.com/dspeak/sfu/interop/wire"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -33,7 +31,8 @@ func (c *call) produce(ctx context.Context, data wire.Produce) error {
 	if err != nil {
 		return wire.ErrProduceFailed(err)
 	}
-	id := ident.ProducerID(ident.New())
+	id := ident.ProducerID(ident.NewTimed())
+	defer c.registry.make(string(id))()
 	_, err = client.Produce(ctx, &workerv1.ProduceRequest{
 		TransportId: string(t.id), ProducerId: string(id), Kind: data.Kind, RtpParameters: &params,
 	})
@@ -109,6 +108,8 @@ type consumption struct {
 	transport    *transport
 	producer     *producer
 	capabilities *workerv1.RtpCapabilities
+	// replaces is a consumer of which the client may not know, "" for none.
+	replaces ident.ConsumerID
 }
 
 func (c *call) consume(ctx context.Context, data wire.Consume) error {
@@ -116,7 +117,8 @@ func (c *call) consume(ctx context.Context, data wire.Consume) error {
 	if err != nil {
 		return err
 	}
-	id := ident.ConsumerID(ident.New())
+	id := ident.ConsumerID(ident.NewTimed())
+	defer c.registry.make(string(id))()
 	resp, err := c.consumeOnWorker(ctx, plan, id)
 	var params json.RawMessage
 	if err == nil {
@@ -146,16 +148,7 @@ func (c *call) consume(ctx context.Context, data wire.Consume) error {
 // undoConsume closes a consumer of which the client does not learn. The producer
 // stays reserved meanwhile: a transport carries it once.
 func (c *call) undoConsume(ctx context.Context, plan consumption, id ident.ConsumerID) {
-	client, err := c.client(plan.router)
-	if err != nil {
-		return // the process is gone, and all of it with it
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
-	defer cancel()
-	todo := cleanup{consumers: []ident.ConsumerID{id}}
-	if err := todo.run(ctx, client); err != nil {
-		c.log.Warn("worker clean-up", slog.Any(obs.KeySlot, plan.router.slot), obs.Err(err))
-	}
+	c.cleanUp(context.WithoutCancel(ctx), &cleanup{router: *plan.router, consumers: []ident.ConsumerID{id}})
 }
 
 // planConsume finds everything that a consume request means and reserves it.
@@ -187,9 +180,12 @@ func (c *call) planConsume(data wire.Consume) (consumption, error) {
 	if plan.capabilities == nil {
 		plan.capabilities = u.capabilities
 	}
+	plan.replaces = u.doubtfulLocked(plan.transport, plan.producer)
 	switch {
 	case plan.capabilities == nil:
 		return plan, wire.ErrConsumeNoCapabilities()
+	case plan.replaces != "":
+		u.consumers = slices.DeleteFunc(u.consumers, func(c *consumer) bool { return c.id == plan.replaces })
 	case plan.transport.consuming[plan.producer.id]:
 		return plan, wire.ErrAlreadyConsuming()
 	case len(u.consumers) >= maxConsumers:
@@ -197,6 +193,16 @@ func (c *call) planConsume(data wire.Consume) (consumption, error) {
 	}
 	plan.transport.consuming[plan.producer.id] = true
 	return plan, nil
+}
+
+// doubtfulLocked is the doubtful consumer of the producer on the transport, "" for none.
+func (u *user) doubtfulLocked(t *transport, p *producer) ident.ConsumerID {
+	for _, c := range u.consumers {
+		if c.doubtful && c.transport == t && c.producer == p {
+			return c.id
+		}
+	}
+	return ""
 }
 
 // recvTransportLocked is the transport with the id, or the newest connected one,
@@ -232,6 +238,9 @@ func (c *call) consumeOnWorker(ctx context.Context, plan consumption, id ident.C
 	client, err := c.client(plan.router)
 	if err != nil {
 		return nil, wire.ErrConsumeFailed(err)
+	}
+	if plan.replaces != "" {
+		c.undoConsume(ctx, plan, plan.replaces)
 	}
 	resp, err := client.Consume(ctx, &workerv1.ConsumeRequest{
 		TransportId: string(plan.transport.id), ConsumerId: string(id), ProducerId: string(plan.producer.id),

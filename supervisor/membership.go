@@ -52,7 +52,7 @@ func (b *backend) Join(_ context.Context, s *signaling.Session) error {
 	u := ch.user(s.UserID())
 	fresh, restored := u == nil, false
 	if fresh {
-		u = &user{id: s.UserID(), channel: ch}
+		u = &user{id: s.UserID(), channel: ch, joined: time.Now()}
 		ch.users = append(ch.users, u)
 	}
 	if u.grace != nil {
@@ -99,12 +99,17 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 		todo = b.removeUserLocked(u, "")
 	} else {
 		b.tellPresenceLocked(interopwire.EventStagedLeave, u, cause.Cause.String())
-		u.graces++
-		number := u.graces
-		u.grace = time.AfterFunc(b.grace, func() { b.expire(u, number) })
+		b.startGraceLocked(u)
 	}
 	r.mu.Unlock()
 	b.carryOut(context.Background(), todo)
+}
+
+// startGraceLocked gives a user without sockets the time to come back.
+func (b *backend) startGraceLocked(u *user) {
+	u.graces++
+	number := u.graces
+	u.grace = time.AfterFunc(b.grace, func() { b.expire(u, number) })
 }
 
 // expire ends the user's grace of that number, unless the user came back meanwhile.

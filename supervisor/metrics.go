@@ -18,6 +18,7 @@ type collector struct {
 
 	channels, users, sessions, kicks, refused, workers *prometheus.Desc
 	cpu, resident, transports, producers, consumers    *prometheus.Desc
+	waiting, turnedAway, takeovers, lastTakeover, lost *prometheus.Desc
 	received, sent, dropped, late                      *prometheus.Desc
 	restarts, workerGoroutine                          *prometheus.Desc
 	bytesReceived, bytesSent, socketFaults, segments   *prometheus.Desc
@@ -33,6 +34,11 @@ func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
 		channels:        desc("channels", "Voice channels with users."),
 		users:           desc("users", "Users in channels, those within the grace period included."),
 		sessions:        desc("signaling_sessions", "Open signaling sockets."),
+		waiting:         desc("signaling_waiting", "Clients that wait to be accepted."),
+		turnedAway:      desc("signaling_turned_away_total", "Clients refused because too many waited."),
+		takeovers:       desc("worker_takeovers_total", "Processes that went on with the state of the one before, by why that ended.", "slot", "cause"),
+		lastTakeover:    desc("worker_last_takeover_seconds", "From the death of the process to its successor's readiness, of the last takeover.", "slot"),
+		lost:            desc("takeover_transports_dropped_total", "Transports that a takeover could not go on with."),
 		kicks:           desc("kicks_total", "Forced disconnects."),
 		refused:         desc("requests_refused_total", "Signaling requests answered with an error, by its kind.", "kind"),
 		workers:         desc("workers", "Worker slots by state.", "state"),
@@ -79,15 +85,30 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	r.mu.Unlock()
 	gauge(c.users, float64(users))
 	gauge(c.sessions, float64(c.sockets.Len()))
+	waiting, turnedAway := c.sockets.Waiting()
+	gauge(c.waiting, float64(waiting))
+	counter(c.turnedAway, turnedAway)
+	counter(c.lost, c.backend.takeovers.dropped.Load())
 	counter(c.kicks, c.backend.kicks.Load())
 	for i, kind := range refusalKinds() {
 		counter(c.refused, c.backend.refusals.counts[i].Load(), kind.name)
 	}
+	c.collectWorkers(gauge, counter)
+}
+
+// collectWorkers makes the metrics of the worker slots.
+func (c *collector) collectWorkers(gauge func(*prometheus.Desc, float64, ...string), counter func(*prometheus.Desc, uint64, ...string)) {
 	states := map[process.State]int{process.StateReady: 0}
 	for _, w := range c.backend.workers.Workers() {
 		slot := strconv.Itoa(int(w.Slot))
 		states[w.State]++
 		counter(c.restarts, uint64(w.Restarts), slot) //nolint:gosec // a count
+		for cause := range takeoverCauses {
+			counter(c.takeovers, c.backend.takeovers.counts[w.Slot][cause].Load(), slot, cause.String())
+		}
+		if w.Takeovers > 0 {
+			gauge(c.lastTakeover, w.LastTakeover.Seconds(), slot)
+		}
 		if u := w.Usage; u != nil {
 			gauge(c.cpu, u.GetCpuShare(), slot)
 			gauge(c.resident, float64(u.GetResidentBytes()), slot)

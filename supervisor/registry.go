@@ -18,6 +18,12 @@ type registry struct {
 	sessions map[*signaling.Session]*user
 	// kicked holds until when a user may not open a channel again.
 	kicked map[membership]time.Time
+	// making are the ids of objects that a call under way makes on a worker: known
+	// when it is answered.
+	making map[string]struct{}
+	// emptied are channels of which a former supervisor may have told the main server,
+	// and in which nobody is.
+	emptied []ident.ChannelID
 	// drains are the deadlines of drains that have one.
 	drains map[ident.Slot]*time.Timer
 	closed bool // no grace any more: the process ends
@@ -37,6 +43,19 @@ func newRegistry() *registry {
 		sessions: map[*signaling.Session]*user{},
 		kicked:   map[membership]time.Time{},
 		drains:   map[ident.Slot]*time.Timer{},
+		making:   map[string]struct{}{},
+	}
+}
+
+// make notes that an object is being made, until the returned function is called.
+func (r *registry) make(id string) (made func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.making[id] = struct{}{}
+	return func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.making, id)
 	}
 }
 
@@ -52,7 +71,8 @@ type channel struct {
 	placing chan struct{}
 }
 
-// router is the media side of a channel on a worker, whatever process serves that.
+// router is the media side of a channel on one worker. It outlives the worker's
+// processes as long as each goes on with the state of the one before.
 type router struct {
 	id           ident.RouterID
 	slot         ident.Slot
@@ -64,6 +84,7 @@ type router struct {
 type user struct {
 	id       ident.UserID
 	channel  *channel
+	joined   time.Time
 	sessions []*signaling.Session
 	// grace runs while no socket is open; nil otherwise.
 	grace        *time.Timer
@@ -78,9 +99,10 @@ type user struct {
 // transport is a user's transport. connected: its DTLS parameters were given.
 type transport struct {
 	id        ident.TransportID
-	session   *signaling.Session // that created it
+	session   *signaling.Session // that created it; nil: one of a former supervisor
 	created   time.Time
 	connected bool
+	told      *workerv1.RtpCapabilities // as the worker has them in the app data
 	consuming map[ident.ProducerID]bool // producers consumed, or about to be
 }
 
@@ -88,13 +110,16 @@ type producer struct {
 	id        ident.ProducerID
 	user      *user
 	transport *transport
-	session   *signaling.Session // that asked for it
+	session   *signaling.Session // that asked for it; nil: one of a former supervisor
 }
 
+// consumer is what a transport sends of a producer. doubtful: it was made just before
+// the former supervisor ended, so its client may not know of it.
 type consumer struct {
 	id        ident.ConsumerID
 	producer  *producer
 	transport *transport
+	doubtful  bool
 }
 
 func (ch *channel) user(id ident.UserID) *user {
@@ -179,4 +204,15 @@ func (r *registry) dropTransportLocked(u *user, t *transport) *producer {
 		return u.producer
 	}
 	return nil
+}
+
+// dropConsumerLocked takes a consumer out; false: it was out.
+func (u *user) dropConsumerLocked(c *consumer) bool {
+	before := len(u.consumers)
+	u.consumers = slices.DeleteFunc(u.consumers, func(other *consumer) bool { return other == c })
+	if len(u.consumers) == before {
+		return false
+	}
+	delete(c.transport.consuming, c.producer.id)
+	return true
 }

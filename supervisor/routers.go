@@ -46,23 +46,37 @@ func (c *call) router(ctx context.Context) (*user, *router, error) {
 		ch.placing = make(chan struct{})
 		loads := c.loadsLocked()
 		c.registry.mu.Unlock()
-		r, err := c.place(ctx, loads)
-		c.registry.mu.Lock()
-		close(ch.placing)
-		ch.placing = nil
-		if err == nil && c.registry.channels[ch.id] == ch {
-			ch.router = r
-			c.registry.mu.Unlock()
-			continue
+		r, err := c.place(ctx, ch, loads)
+		if again, err := c.placed(ctx, ch, r, err); !again {
+			return nil, nil, err
 		}
-		c.registry.mu.Unlock()
-		if err != nil {
-			c.log.Warn("channel not placed", slog.String(obs.KeyChannel, string(ch.id)), obs.Err(err))
-			return nil, nil, wire.ErrRouterNotReady()
-		}
-		c.carryOut(ctx, cleanup{router: *r, closeAll: true}) // the channel emptied meanwhile
-		return nil, nil, errSessionClosed
 	}
+}
+
+// placed notes where a channel was placed. again: the channel may have a router now.
+func (c *call) placed(ctx context.Context, ch *channel, r *router, err error) (again bool, _ error) {
+	c.registry.mu.Lock()
+	close(ch.placing)
+	ch.placing = nil
+	if err != nil {
+		c.registry.mu.Unlock()
+		c.log.Warn("channel not placed", slog.String(obs.KeyChannel, string(ch.id)), obs.Err(err))
+		return false, wire.ErrRouterNotReady()
+	}
+	delete(c.registry.making, string(r.id))
+	lives, current := c.registry.channels[ch.id] == ch, c.current(r)
+	if lives && current {
+		ch.router = r
+	}
+	c.registry.mu.Unlock()
+	switch {
+	case !lives: // the channel emptied meanwhile
+		c.carryOut(ctx, cleanup{router: *r, closeAll: true})
+		return false, errSessionClosed
+	case !current: // the worker lost its state, which was told of before; the next may have got the call
+		c.reconcileNow(ctx, r.slot)
+	}
+	return true, nil
 }
 
 // loadsLocked are the figures that placement decides by.
@@ -87,14 +101,25 @@ func (b *backend) loadsLocked() []placement.Load {
 // placeTimeout bounds the attempt on one worker, so that another may be asked.
 const placeTimeout = 1500 * time.Millisecond
 
-// place makes a router on the least loaded worker that can.
-func (b *backend) place(ctx context.Context, loads []placement.Load) (*router, error) {
+// current says whether the router's worker still has the state in which it was made.
+func (b *backend) current(r *router) bool {
+	_, err := b.client(r)
+	return err == nil
+}
+
+// place makes a router on the least loaded worker that can. It stays noted as being
+// made.
+func (b *backend) place(ctx context.Context, ch *channel, loads []placement.Load) (*router, error) {
+	data, err := ch.appData()
+	if err != nil {
+		b.log.Warn("channel will not outlive the supervisor", slog.String(obs.KeyChannel, string(ch.id)), obs.Err(err))
+	}
 	for {
 		slot, ok := placement.Choose(loads)
 		if !ok || ctx.Err() != nil {
 			return nil, fmt.Errorf("no worker serves: %w", errs.ErrUnavailable)
 		}
-		r, err := b.createRouter(ctx, slot)
+		r, err := b.createRouter(ctx, slot, data)
 		if err == nil {
 			return r, nil
 		}
@@ -105,15 +130,21 @@ func (b *backend) place(ctx context.Context, loads []placement.Load) (*router, e
 	}
 }
 
-func (b *backend) createRouter(ctx context.Context, slot ident.Slot) (*router, error) {
+func (b *backend) createRouter(ctx context.Context, slot ident.Slot, data []byte) (_ *router, err error) {
 	client, epoch, ok := b.workers.Client(slot)
 	if !ok {
 		return nil, fmt.Errorf("worker %d: %w", slot, errs.ErrUnavailable)
 	}
-	r := &router{id: ident.RouterID(ident.New()), slot: slot, epoch: epoch}
+	r := &router{id: ident.RouterID(ident.NewTimed()), slot: slot, epoch: epoch}
+	made := b.registry.make(string(r.id))
+	defer func() {
+		if err != nil {
+			made()
+		}
+	}()
 	short, cancel := context.WithTimeout(ctx, placeTimeout)
 	defer cancel()
-	resp, err := client.CreateRouter(short, &workerv1.CreateRouterRequest{RouterId: string(r.id)})
+	resp, err := client.CreateRouter(short, &workerv1.CreateRouterRequest{RouterId: string(r.id), AppData: data})
 	if err != nil {
 		if uncertain(err) {
 			b.carryOut(ctx, cleanup{router: *r, closeAll: true})
@@ -158,7 +189,7 @@ func (b *backend) alive() bool {
 
 // serves says whether calls of a worker are answered, be it a moment later.
 func serves(w process.WorkerInfo) bool {
-	return w.State == process.StateReady || w.State == process.StateTakeover
+	return w.State == process.StateReady || w.State == process.StateTakeover || w.State == process.StateHung
 }
 
 // awaitServing waits until a worker serves, bounded.

@@ -153,6 +153,7 @@ func (s *supervisor) openPool(slots int, cpus []int) error {
 func (s *supervisor) wire() error {
 	s.backend = &backend{
 		registry: newRegistry(), workers: s.pool, presence: silence{}, log: s.log,
+		takeovers: newTakeovers(len(s.media.slots)), adoptions: newAdoptions(s.remains),
 		addresses: newAddresses(s.cfg, s.media.served, s.log),
 		grace:     s.cfg.Signaling.Grace, cooldown: s.cfg.Signaling.KickCooldown,
 	}
@@ -210,6 +211,7 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	part(func() error { s.backend.followWorkers(inner, s.pool.Events()); return nil })
 	part(func() error { s.backend.keepHouse(inner); return nil })
 	part(func() error { return serveAdmin(inner, s.backend, s.upgrade, s.admin) })
+	s.backend.rebuild(ctx, startTimeout) // before the main server or a client asks who is there
 	s.backend.addresses.refresh(ctx)
 	part(func() error { s.backend.addresses.run(inner); return nil })
 	if s.link != nil {
@@ -275,7 +277,7 @@ func (s *supervisor) announceStop(hurry context.Context) {
 		}
 	}
 	r.mu.Unlock()
-	s.backend.background.Wait()
+	s.backend.awaitBackground(ctx)
 }
 
 // close lets go of everything that open took.

@@ -88,6 +88,11 @@ func (b *backend) Snapshot() (interopwire.SfuStatus, []interop.ChannelUsers) {
 		}
 		channels = append(channels, users)
 	}
+	for _, id := range b.registry.emptied {
+		if b.registry.channels[id] == nil {
+			channels = append(channels, interop.ChannelUsers{ChannelID: id})
+		}
+	}
 	return status, channels
 }
 

@@ -2,10 +2,12 @@ package supervisor
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs/status"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
 )
@@ -19,18 +21,20 @@ func (c *call) getRtpCapabilities(ctx context.Context) error {
 	return nil
 }
 
-func (c *call) clientRtpCapabilities(data wire.ClientRtpCapabilities) error {
+func (c *call) clientRtpCapabilities(ctx context.Context, data wire.ClientRtpCapabilities) error {
 	var caps workerv1.RtpCapabilities
 	if err := fromJSON(data.RtpCapabilities, &caps); err != nil {
 		return wire.ErrInvalidCapabilities()
 	}
 	c.registry.mu.Lock()
-	defer c.registry.mu.Unlock()
 	u := c.userLocked()
 	if u == nil {
+		c.registry.mu.Unlock()
 		return errSessionClosed
 	}
 	u.capabilities = &caps
+	c.registry.mu.Unlock()
+	c.keepCapabilities(ctx, u)
 	c.session.Send(wire.RtpCapabilitiesAck{RequestID: c.requestID})
 	return nil
 }
@@ -47,36 +51,53 @@ func (c *call) createTransport(ctx context.Context) error {
 	if err != nil {
 		return wire.ErrRouterNotReady()
 	}
-	id := ident.TransportID(ident.New())
+	t := c.newTransport(u)
+	defer c.registry.make(string(t.id))()
+	data, err := u.appData(t.created, t.told)
+	if err != nil {
+		c.log.Warn("transport will not outlive the supervisor", slog.String(obs.KeyTransport, string(t.id)), obs.Err(err))
+	}
 	family, announced := c.addresses.forClient(c.session.Family(), r.slot)
 	resp, err := client.CreateTransport(ctx, &workerv1.CreateTransportRequest{
-		RouterId: string(r.id), TransportId: string(id), Family: family, Announced: announced,
+		RouterId: string(r.id), TransportId: string(t.id), Family: family, Announced: announced, AppData: data,
 	})
 	if err != nil {
 		if uncertain(err) {
-			c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{id}})
+			c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{t.id}})
 		}
 		return refused(err, wire.ErrCreateTransportFailed)
 	}
-	answer, err := c.transportParams(id, resp)
+	answer, err := c.transportParams(t.id, resp)
 	if err != nil {
 		return err
 	}
 	c.registry.mu.Lock()
 	if moved := u.channel.router != r; u.gone || moved || c.ended() {
 		c.registry.mu.Unlock()
-		c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{id}})
+		c.carryOut(ctx, cleanup{router: *r, transports: []ident.TransportID{t.id}})
 		if moved {
 			return wire.ErrRouterNotReady()
 		}
 		return errSessionClosed
 	}
-	u.transports = append(u.transports, &transport{
-		id: id, session: c.session, created: time.Now(), consuming: map[ident.ProducerID]bool{},
-	})
+	u.transports = append(u.transports, t)
 	c.session.Send(answer)
+	late := t.told != u.capabilities
 	c.registry.mu.Unlock()
+	if late {
+		c.keepCapabilities(ctx, u)
+	}
 	return nil
+}
+
+// newTransport is a transport that the worker and the user do not have yet.
+func (c *call) newTransport(u *user) *transport {
+	c.registry.mu.Lock()
+	defer c.registry.mu.Unlock()
+	return &transport{
+		id: ident.TransportID(ident.NewTimed()), session: c.session, created: time.Now(),
+		told: u.capabilities, consuming: map[ident.ProducerID]bool{},
+	}
 }
 
 // refused turns a worker's refusal into the client's error; a worker that is gone

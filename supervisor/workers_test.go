@@ -169,7 +169,7 @@ func TestMissedEvents(t *testing.T) {
 	w.mu.Unlock()
 	l.events(process.Event{Kind: process.EventMissed, Epoch: 7}, process.Event{Kind: process.EventMissed, Epoch: 1})
 	got := a.next()
-	if got.Type != "transport-closed" || got.TransportID != send || got.Reason != lostTransport {
+	if got.Type != "transport-closed" || got.TransportID != send || got.Reason != lostObject {
 		t.Fatalf("told %s", got.raw)
 	}
 	a.connect(recv)

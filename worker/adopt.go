@@ -56,7 +56,7 @@ func (w *worker) obey(ctx context.Context, conn *handoff.Conn) error {
 		if w.follow(ctx, conn) || ctx.Err() != nil {
 			return nil
 		}
-		next, ok := w.awaitAdoption(ctx, offers)
+		next, ok := w.awaitAdoption(ctx, offers, time.Now())
 		if !ok {
 			return nil
 		}
@@ -87,9 +87,9 @@ func (w *worker) follow(ctx context.Context, conn *handoff.Conn) bool {
 	}
 }
 
-// awaitAdoption waits for a new supervisor. False: ctx ended, or nobody needs the
+// awaitAdoption waits for a new supervisor; alone is since when there is none. False: ctx ended, or nobody needs the
 // worker.
-func (w *worker) awaitAdoption(ctx context.Context, offers <-chan offer) (*handoff.Conn, bool) {
+func (w *worker) awaitAdoption(ctx context.Context, offers <-chan offer, alone time.Time) (*handoff.Conn, bool) {
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
 	useless := make(chan bool, 1)
@@ -100,7 +100,7 @@ func (w *worker) awaitAdoption(ctx context.Context, offers <-chan offer) (*hando
 	for {
 		select {
 		case o := <-offers:
-			if w.adopt(o) {
+			if w.adopt(o, alone) {
 				return o.conn, true
 			}
 		case leave := <-useless:
@@ -113,7 +113,7 @@ func (w *worker) awaitAdoption(ctx context.Context, offers <-chan offer) (*hando
 }
 
 // adopt takes an offer: its sender gets all that a supervisor holds of a worker.
-func (w *worker) adopt(o offer) bool {
+func (w *worker) adopt(o offer, alone time.Time) bool {
 	defer func() { _ = closeAll(o.files) }()
 	if err := w.takeLog(o.files); err != nil {
 		w.refuse(o.conn, err.Error())
@@ -121,7 +121,7 @@ func (w *worker) adopt(o offer) bool {
 	}
 	m := handoff.Adopted{
 		Protocol: handoff.Protocol, PID: os.Getpid(), Slot: w.assign.Slot, Generation: w.assign.Generation,
-		Epoch: w.assign.Epoch, Layout: ledger.Layout, Version: handoff.Version(), Files: w.assign.Files,
+		Epoch: w.assign.Epoch, Alone: alone.UnixNano(), Layout: ledger.Layout, Version: handoff.Version(), Files: w.assign.Files,
 	}
 	if err := o.conn.Send(handoff.Message{Adopted: &m}, w.files...); err != nil {
 		w.log.Warn("not adopted", obs.Err(err))

@@ -150,9 +150,11 @@ type Adopted struct {
 	Slot       ident.Slot       `json:"slot"`
 	Generation ident.Generation `json:"generation"`
 	Epoch      ident.Epoch      `json:"epoch"`
-	Layout     uint64           `json:"layout"`
-	Version    string           `json:"version"`
-	Files      []string         `json:"files,omitempty"`
+	// Alone is since when the worker has had no supervisor, in nanoseconds since 1970.
+	Alone   int64    `json:"alone"`
+	Layout  uint64   `json:"layout"`
+	Version string   `json:"version"`
+	Files   []string `json:"files,omitempty"`
 }
 
 // Failed says why a worker cannot serve; it exits after it.

@@ -4,7 +4,11 @@
 // It holds no state, starts no goroutine and imports nothing of the project.
 package ident
 
-import "github.com/google/uuid"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // ChannelID names a voice channel, as the main server chose it.
 type ChannelID string
@@ -36,3 +40,21 @@ type Epoch uint64
 
 // New returns a fresh random identifier (UUID version 4, RFC 9562).
 func New() string { return uuid.NewString() }
+
+// NewTimed returns a fresh identifier that tells when it was made (UUID version 7,
+// RFC 9562).
+func NewTimed() string { return uuid.Must(uuid.NewV7()).String() }
+
+// TimeOf is when an identifier of NewTimed was made, to the millisecond; ok is false
+// for any other text.
+func TimeOf(id string) (made time.Time, ok bool) {
+	u, err := uuid.Parse(id)
+	if err != nil || u.Version() != 7 {
+		return time.Time{}, false
+	}
+	ms := int64(0)
+	for _, b := range u[:6] {
+		ms = ms<<8 | int64(b)
+	}
+	return time.UnixMilli(ms), true
+}

@@ -36,11 +36,17 @@ type Remains struct {
 	Slot       ident.Slot
 	Generation ident.Generation
 	Epoch      ident.Epoch
-	Sockets    Sockets
-	Ledger     *os.File // nil: the worker has none
+	// Alone is since when nobody was the worker's supervisor; the zero time: not known.
+	Alone   time.Time
+	Sockets Sockets
+	Ledger  *os.File // nil: the worker has none
 
 	worker *child // nil: dead
 }
+
+// GoesOn says whether the slot goes on with its state: it reports EventAdopted, or
+// EventDown.
+func (r *Remains) GoesOn() bool { return r.worker != nil || r.Ledger != nil }
 
 // Alive says whether a worker serves the slot.
 func (r *Remains) Alive() bool { return r.worker != nil }
@@ -167,6 +173,9 @@ func (c *child) askAdoption(ctx context.Context) (*Remains, error) {
 	}
 	c.layout, c.version = m.Adopted.Layout, m.Adopted.Version
 	r := &Remains{Slot: m.Adopted.Slot, Generation: m.Adopted.Generation, Epoch: m.Adopted.Epoch, worker: c}
+	if m.Adopted.Alone > 0 {
+		r.Alone = time.Unix(0, m.Adopted.Alone)
+	}
 	for _, f := range files {
 		if f.Name() == handoff.FileLedger {
 			r.Ledger = f
