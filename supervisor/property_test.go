@@ -72,7 +72,7 @@ func (c *chaos) die(_ context.Context, call string) error {
 }
 
 func (c *chaos) step() {
-	slot := ident.Slot(c.rng.IntN(2)) //nolint:gosec // small
+	slot := ident.Slot(c.rng.IntN(2))
 	switch n := c.rng.IntN(100); {
 	case n < 78:
 		c.request(c.users[c.rng.IntN(len(c.users))])
@@ -207,9 +207,9 @@ func (c *chaos) settle() {
 		u.socket.drain()
 	}
 	for slot := range c.workers {
-		c.takenOver(ident.Slot(slot), process.CauseRestart, 0) //nolint:gosec // small
+		c.takenOver(ident.Slot(slot), process.CauseRestart, 0)
 		c.backend.background.Wait()
-		c.agrees(ident.Slot(slot)) //nolint:gosec // small
+		c.agrees(ident.Slot(slot))
 	}
 	r := c.backend.registry
 	r.mu.Lock()

@@ -63,7 +63,7 @@ func (b *backend) rebuild(ctx context.Context, limit time.Duration) {
 	r.channels = re.finish()
 	for _, ch := range r.channels {
 		for _, u := range ch.users {
-			b.startGraceLocked(u)
+			b.startGraceLocked(u) //nolint:contextcheck // its end outlasts the start
 			users++
 		}
 	}

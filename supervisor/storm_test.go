@@ -104,7 +104,7 @@ func (l *lab) stormClient(i int, back bool) (*websocket.Conn, error) {
 			return conn, fmt.Errorf("client %d: %w", i, err)
 		}
 		if m.Type == "connected" {
-			if got := m.field("message"); got != string(want) {
+			if got := m.field("message"); got != want {
 				return conn, fmt.Errorf("client %d is greeted by %q", i, got) //nolint:err113 // for a person
 			}
 			return conn, nil

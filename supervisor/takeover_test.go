@@ -180,31 +180,36 @@ func TestReconciliation(t *testing.T) {
 		{"nothing differs", func(*scene, *fakeWorker) {}, nil, nil, [4]int{1, 2, 1, 1}},
 		{
 			"a consumer is lost", func(s *scene, w *fakeWorker) { w.dropConsumer(s.consumer) },
-			nil, []string{"producer-closed", "currentlyInChannel"},
+			nil,
+			[]string{"producer-closed", "currentlyInChannel"},
 			[4]int{1, 2, 1, 0},
 		},
 		{
 			"a producer is lost", func(s *scene, w *fakeWorker) { w.dropProducer(s.producer) },
-			[]string{"producer-closed", "currentlyInChannel"}, []string{"producer-closed", "currentlyInChannel"},
+			[]string{"producer-closed", "currentlyInChannel"},
+			[]string{"producer-closed", "currentlyInChannel"},
 			[4]int{1, 2, 0, 0},
 		},
 		{
 			"a listener's transport is lost", func(s *scene, w *fakeWorker) { w.dropTransport(s.recv) },
-			nil, []string{"transport-closed"},
+			nil,
+			[]string{"transport-closed"},
 			[4]int{1, 1, 1, 0},
 		},
 		{
 			"a speaker's transport is lost", func(s *scene, w *fakeWorker) { w.dropTransport(s.send) },
-			[]string{"transport-closed", "currentlyInChannel"}, []string{"producer-closed", "currentlyInChannel"},
+			[]string{"transport-closed", "currentlyInChannel"},
+			[]string{"producer-closed", "currentlyInChannel"},
 			[4]int{1, 1, 0, 0},
 		},
 		{
-			"the router is lost", func(s *scene, w *fakeWorker) {
+			"the router is lost", func(_ *scene, w *fakeWorker) {
 				for id := range w.routers {
 					w.dropRouter(id)
 				}
 			},
-			[]string{"transport-closed", "currentlyInChannel"}, []string{"transport-closed", "producer-closed", "currentlyInChannel"},
+			[]string{"transport-closed", "currentlyInChannel"},
+			[]string{"transport-closed", "producer-closed", "currentlyInChannel"},
 			[4]int{},
 		},
 		{
@@ -214,7 +219,8 @@ func TestReconciliation(t *testing.T) {
 				w.producers["strange-3"], w.producers["strange-4"] = "strange-1", s.recv
 				w.consumers["strange-5"] = [2]string{s.send, "strange-4"}
 			},
-			nil, nil, [4]int{1, 2, 1, 1},
+			nil, nil,
+			[4]int{1, 2, 1, 1},
 		},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -245,7 +251,8 @@ func TestReconciliationLeavesCallsAlone(t *testing.T) {
 				}
 				return nil
 			})
-			id, by := "", s.bob
+			var id string
+			by := s.bob
 			switch method {
 			case "CreateRouter":
 				by = s.join("eve", "a third")
