@@ -64,6 +64,7 @@ func TestNextSupervisorRestoresTheSessions(t *testing.T) {
 	ann.drain()
 	bob.drain()
 	ann.must("close-producer", `{"producerId":"`+s.producer+`"}`, "producer-closed")
+	ann.drain() // the former request has ended then
 	s.agrees(0)
 	if all := bob.drain(); !slices.ContainsFunc(all, func(m message) bool { return m.Type == "producer-closed" }) {
 		t.Errorf("bob is not told that ann's producer is closed")
