@@ -34,7 +34,7 @@ func ParseAlert(state, datagram []byte) (closed bool, err error) {
 	}
 	conn := &onceConn{datagram: datagram}
 	session, err := dtls.ResumeWithOptions(&restored, conn, peerAddr{},
-		dtls.WithInsecureSkipVerify(true), dtls.WithLoggerFactory(silent()))
+		dtls.WithInsecureSkipVerify(true), dtls.WithLoggerFactory(silent{}))
 	if err != nil {
 		return false, fmt.Errorf("restore dtls session: %w", err)
 	}

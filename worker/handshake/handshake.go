@@ -3,6 +3,7 @@ package handshake
 import (
 	"cmp"
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"time"
 
@@ -96,6 +97,13 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("handshake pool: a limit is negative, or the MTU is below %d: %w", minMTU, errs.ErrInvalid)
 	case len(c.Certificate.Certificate) == 0, c.Certificate.PrivateKey == nil:
 		return c, fmt.Errorf("handshake pool: no certificate: %w", errs.ErrInvalid)
+	}
+	if c.Certificate.Leaf == nil { // or the library parses it in each handshake
+		leaf, err := x509.ParseCertificate(c.Certificate.Certificate[0])
+		if err != nil {
+			return c, fmt.Errorf("handshake pool: certificate: %w: %w", err, errs.ErrInvalid)
+		}
+		c.Certificate.Leaf = leaf
 	}
 	return c, nil
 }

@@ -115,7 +115,7 @@ func newLink(tb testing.TB, p *Pool, s setup) *link {
 }
 
 func peerOptions(cert tls.Certificate, s setup) []dtls.Option {
-	options := []dtls.Option{dtls.WithInsecureSkipVerify(true), dtls.WithLoggerFactory(silent())}
+	options := []dtls.Option{dtls.WithInsecureSkipVerify(true), dtls.WithLoggerFactory(silent{})}
 	if !s.noCert {
 		options = append(options, dtls.WithCertificates(cert))
 	}
