@@ -108,6 +108,7 @@ func newWorker(p Process, a *handoff.Assign, files []*os.File) (*worker, error) 
 	if err != nil {
 		return nil, errors.Join(err, closeSockets(sockets))
 	}
+	openAsides(&sockets, p.Log)
 	if w.loop, err = rtc.New(cfg, sockets); err != nil {
 		return nil, errors.Join(err, closeSockets(sockets))
 	}
@@ -207,8 +208,10 @@ func (w *worker) listen(ctx context.Context) error {
 	return nil
 }
 
-// beat tells the supervisor that the control side moves.
+// beat tells the supervisor that the control side moves, and lets the media loop use
+// the occasion that the process is awake.
 func (w *worker) beat() {
+	w.loop.EndRest()
 	if w.header != nil {
 		w.header.BeatControl(ledgerfile.Now())
 	}

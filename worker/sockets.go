@@ -3,10 +3,12 @@ package worker
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/netio"
 	"github.com/dspeak/sfu/worker/rtc"
 )
@@ -37,9 +39,28 @@ func openSockets(files []*os.File, noSegmentation bool) (rtc.Sockets, error) {
 	return s, nil
 }
 
+// openAsides lets the media loop rest in silence, where the kernel helps.
+func openAsides(s *rtc.Sockets, log *slog.Logger) {
+	for _, pair := range []struct {
+		main  netio.UDP
+		aside *netio.UDP
+		count *netio.Counters
+	}{{s.UDP4, &s.Aside4, &s.Counters.Aside4}, {s.UDP6, &s.Aside6, &s.Counters.Aside6}} {
+		if pair.main == nil {
+			continue
+		}
+		aside, err := netio.OpenAside(pair.main, netio.UDPOptions{Counters: pair.count})
+		if err != nil {
+			log.Info("media loop wakes for each check in silence, too", obs.Err(err))
+			continue
+		}
+		*pair.aside = aside
+	}
+}
+
 func closeSockets(s rtc.Sockets) error {
 	var faults []error
-	for _, u := range []netio.UDP{s.UDP4, s.UDP6} {
+	for _, u := range []netio.UDP{s.UDP4, s.UDP6, s.Aside4, s.Aside6} {
 		if u != nil {
 			faults = append(faults, u.Close())
 		}

@@ -61,10 +61,11 @@ func (h *Header) Generation() uint64 { return h.generation.Load() }
 // SetGeneration is called by a process before it writes anything else.
 func (h *Header) SetGeneration(v uint64) { h.generation.Store(v) }
 
-// LoopThread is the thread of the media loop; 0: not known yet.
+// LoopThread is the thread of the media loop; 0: not known yet, or it waits for other
+// threads of the process.
 func (h *Header) LoopThread() int { return int(h.loopThread.Load()) }
 
-// SetLoopThread is called by the media loop at its start.
+// SetLoopThread is called by the media loop.
 func (h *Header) SetLoopThread(tid int) { h.loopThread.Store(int64(tid)) }
 
 // Beats are when the media loop and the control side last moved, on the clock of

@@ -23,27 +23,31 @@ const (
 
 // pulse decides whether a media loop stands still, by the beats in its ledger.
 type pulse struct {
-	beat  int64 // the last one seen
-	delay int64 // how long the thread had waited for a CPU when that became suspicious; -1: it is not
+	beat   int64 // the last one seen
+	thread int   // the one that was looked at, once known is set
+	known  bool
+	delay  int64 // how long that thread had waited for a CPU by then
+	waited int64 // how long it has since that became suspicious
 }
 
 // still says whether the loop stands still. Time in which its thread was ready to run
 // but had no CPU does not count: the machine is busy then, and a new process would
 // fare no better. A stopped thread and one that runs in circles wait for none. All in
 // nanoseconds; runDelay tells how long the thread has waited so far.
-func (p *pulse) still(now, beat int64, runDelay func() int64) bool {
+func (p *pulse) still(now, beat int64, thread int, runDelay func(thread int) int64) bool {
 	if beat != p.beat {
-		p.beat, p.delay = beat, -1
+		*p = pulse{beat: beat}
 	}
 	age := time.Duration(now - beat)
 	if beat == 0 || age < suspicious {
 		return false
 	}
-	waited := runDelay()
-	if p.delay < 0 {
-		p.delay = waited
+	delay := runDelay(thread)
+	if p.known && thread == p.thread {
+		p.waited += max(delay-p.delay, 0) // less: a thread has ended
 	}
-	return age-time.Duration(waited-p.delay) >= standsStill
+	p.thread, p.delay, p.known = thread, delay, true
+	return age-time.Duration(p.waited) >= standsStill
 }
 
 // checkPulse returns why the worker's media loop counts as hung, "" when ctx ends first
@@ -71,16 +75,33 @@ func (m *monitor) checkPulse(ctx context.Context, ledger *os.File, pid int) stri
 		if view.Generation() != uint64(m.from.Generation) {
 			continue // its predecessor's
 		}
-		if p.still(ledgerfile.Now(), loop, func() int64 { return runDelay(pid, view.LoopThread()) }) {
+		if p.still(ledgerfile.Now(), loop, view.LoopThread(), func(thread int) int64 { return runDelay(pid, thread) }) {
 			return fmt.Sprintf("hung: the media loop stands still for %v", time.Duration(ledgerfile.Now()-loop))
 		}
 	}
 }
 
 // runDelay is how long a thread was ready to run without a CPU, in nanoseconds (the
-// second field of schedstat, proc(5)); 0 where the system does not tell.
+// second field of schedstat, proc(5)), all threads together for thread 0; 0 where the
+// system does not tell.
 func runDelay(pid, thread int) int64 {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/task/" + strconv.Itoa(thread) + "/schedstat")
+	tasks := "/proc/" + strconv.Itoa(pid) + "/task/"
+	if thread != 0 {
+		return runDelayOf(tasks + strconv.Itoa(thread))
+	}
+	threads, err := os.ReadDir(tasks)
+	if err != nil {
+		return 0
+	}
+	sum := int64(0)
+	for _, t := range threads {
+		sum += runDelayOf(tasks + t.Name())
+	}
+	return sum
+}
+
+func runDelayOf(task string) int64 {
+	b, err := os.ReadFile(task + "/schedstat") //nolint:gosec // below /proc
 	fields := strings.Fields(string(b))
 	if err != nil || len(fields) < 2 {
 		return 0

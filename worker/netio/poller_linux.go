@@ -23,8 +23,8 @@ const (
 	pollUDP
 )
 
-// Poller waits for the loop's sockets. All methods but Wake belong to the media
-// loop. Wait is one ppoll by a raw system call: it blocks its thread, and the Go
+// Poller waits for the loop's sockets. All methods but Wake and EndRest belong to the
+// media loop. Wait is one ppoll by a raw system call: it blocks its thread, and the Go
 // runtime does not know, so the loop's goroutine must be locked to a thread and
 // GOMAXPROCS must leave a processor for everything else.
 type Poller struct {
@@ -38,6 +38,8 @@ type Poller struct {
 	ready  [maxTCPEvents]TCPEvent
 
 	pending atomic.Bool // a Wake that Wait has not taken yet
+	aside   uint32      // by index of UDP sockets
+	rest    *rest
 
 	mu     sync.Mutex
 	closed bool // guarded by mu: no write to a descriptor that is closed, or reused
@@ -53,7 +55,11 @@ func NewPoller() (*Poller, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("epoll_create: %w", err), unix.Close(wake))
 	}
-	p := &Poller{n: pollUDP}
+	rest, err := newRest()
+	if err != nil {
+		return nil, errors.Join(err, unix.Close(wake), unix.Close(tcp))
+	}
+	p := &Poller{n: pollUDP, rest: rest}
 	p.fds[pollWake] = unix.PollFd{Fd: int32(wake), Events: unix.POLLIN}
 	p.fds[pollTCP] = unix.PollFd{Fd: int32(tcp), Events: unix.POLLIN}
 	return p, nil
@@ -83,8 +89,12 @@ func (p *Poller) WatchWrite(index int, on bool) {
 
 // Wait blocks the thread until something is ready, Wake is called, the timeout
 // is over (below 0: no limit) or a signal arrives; the last two are no error and
-// an empty Ready. Go's own signals make early returns normal.
+// an empty Ready. Go's own signals make early returns normal. One that may block ends
+// the readiness for a quick Rest.
 func (p *Poller) Wait(timeout time.Duration) (Ready, error) {
+	if timeout != 0 {
+		p.disarm()
+	}
 	var spec unsafe.Pointer
 	if timeout >= 0 {
 		p.spec = unix.NsecToTimespec(int64(timeout))
@@ -250,5 +260,5 @@ func (p *Poller) Close() error {
 		return nil
 	}
 	p.closed = true
-	return errors.Join(unix.Close(int(p.fds[pollWake].Fd)), unix.Close(int(p.fds[pollTCP].Fd)))
+	return errors.Join(p.rest.file.Close(), unix.Close(int(p.fds[pollWake].Fd)), unix.Close(int(p.fds[pollTCP].Fd)))
 }

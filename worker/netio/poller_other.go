@@ -145,6 +145,15 @@ func (p *Poller) TCPEvents() ([]TCPEvent, error) {
 	return p.ready, nil
 }
 
+// AddAside is AddUDP.
+func (p *Poller) AddAside(u UDP) (index int, err error) { return p.AddUDP(u) }
+
+// Rest is for Linux.
+func (*Poller) Rest(time.Duration) error { return errors.ErrUnsupported }
+
+// EndRest has nothing to end.
+func (*Poller) EndRest() {}
+
 // Wake ends the current or next Wait. Any goroutine; many calls cost one write.
 // After Close it does nothing.
 func (p *Poller) Wake() {

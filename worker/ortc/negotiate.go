@@ -120,6 +120,7 @@ func ConsumableRtpParameters(kind string, p RtpParameters, caps RtpCapabilities,
 // ConsumerRtpParameters are the parameters of one consumer: of the consumable
 // ones, what the endpoint supports, under the given SSRC and mid. Malformed
 // capabilities are an errs.ErrInvalid, no common codec is an errs.ErrUnsupported.
+// Codec parameters are shared with the consumable ones: nobody may change either.
 func ConsumerRtpParameters(consumable RtpParameters, caps RtpCapabilities, ssrc uint32, mid string) (RtpParameters, error) {
 	if err := ValidateRtpCapabilities(caps); err != nil {
 		return RtpParameters{}, err
@@ -131,7 +132,6 @@ func ConsumerRtpParameters(consumable RtpParameters, caps RtpCapabilities, ssrc 
 		if matched == nil {
 			continue
 		}
-		c.Parameters = maps.Clone(c.Parameters)
 		c.RtcpFeedback = slices.Clone(matched.RtcpFeedback)
 		out.Codecs = append(out.Codecs, c)
 	}

@@ -274,18 +274,6 @@ func TestFeedbackWithTransportWideNumbers(t *testing.T) {
 	}
 }
 
-func TestConsumerDoesNotShareItsParameters(t *testing.T) {
-	base := consumable(t, chromiumParameters())
-	got, err := ConsumerRtpParameters(base, chromiumDevice(), 1, "0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got.Codecs[0].Parameters["x"] = int64(1)
-	if _, shared := base.Codecs[0].Parameters["x"]; shared {
-		t.Fatal("shares memory with the consumable parameters")
-	}
-}
-
 func TestNothingInCommon(t *testing.T) {
 	base := consumable(t, chromiumParameters())
 	for name, row := range map[string]struct {

@@ -89,7 +89,10 @@ type Limits struct {
 // closes them when Run ends.
 type Sockets struct {
 	UDP4, UDP6 netio.UDP
-	TCP4, TCP6 *netio.TCPListener
+	// Aside4 and Aside6 receive what need not wake a silent loop (netio.OpenAside). With
+	// one for each of UDP4 and UDP6 the loop rests in silence.
+	Aside4, Aside6 netio.UDP
+	TCP4, TCP6     *netio.TCPListener
 	// Counters is where the sockets count, for Usage; nil: Usage tells nothing of them.
 	Counters *SocketCounters
 }

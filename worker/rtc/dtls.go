@@ -217,6 +217,7 @@ func (l *Loop) onDTLS(t *transport, b []byte) {
 	d := &t.dtls
 	switch d.state {
 	case DtlsNew:
+		l.stir()
 		if len(d.early) < maxEarlyDTLS {
 			d.early = append(d.early, slices.Clone(b))
 		}
@@ -224,6 +225,7 @@ func (l *Loop) onDTLS(t *transport, b []byte) {
 			l.startHandshake(t)
 		}
 	case DtlsConnecting:
+		l.stir()
 		d.handshake.Feed(b)
 	case DtlsConnected:
 		l.onRecord(t, b)

@@ -70,6 +70,7 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 		t.count.discarded++
 		return
 	}
+	l.stir()
 	l.dropFlight(t)
 	p.receive(l, h, len(payload), at)
 	if p.paused || l.leaveOut(p, at) {

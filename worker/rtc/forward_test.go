@@ -116,7 +116,7 @@ func newBenchAlone(tb testing.TB, state *ledger.Ledger) *bench {
 // newBenchOn is a bench that goes on with what the ledger holds.
 func newBenchOn(tb testing.TB, state *ledger.Ledger, poller *netio.Poller, cfg Config) *bench {
 	tb.Helper()
-	l, sink, port := newBenchLoop(poller, cfg)
+	l, sink, port := newBenchLoop(tb, poller, cfg)
 	l.ledger = state
 	l.readClock()
 	l.resume()
@@ -124,15 +124,16 @@ func newBenchOn(tb testing.TB, state *ledger.Ledger, poller *netio.Poller, cfg C
 }
 
 // newBenchLoop is a loop without a ledger yet.
-func newBenchLoop(poller *netio.Poller, cfg Config) (*Loop, *sinkUDP, *udpPort) {
+func newBenchLoop(tb testing.TB, poller *netio.Poller, cfg Config) (*Loop, *sinkUDP, *udpPort) {
+	tb.Helper()
 	sink := &sinkUDP{}
 	port := &udpPort{sock: sink}
 	l := &Loop{
 		cfg: cfg, log: discardLog(),
 		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
-		table: newObjectTable(), poller: poller, cname: "bench", udp: []*udpPort{port},
+		table: newObjectTable(), mac: stun.NewMAC(), poller: poller, cname: "bench", udp: []*udpPort{port},
 	}
-	l.out.ring = newSendRing(l.cfg.SendRingBytes)
+	l.out.ring = testRing(tb, l.cfg.SendRingBytes)
 	l.base = clockBase(time.Now())
 	l.cfg.Announced = []netip.AddrPort{sink.LocalAddr()}
 	return l, sink, port

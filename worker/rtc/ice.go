@@ -39,7 +39,7 @@ type tuple struct {
 type iceState struct {
 	credentials struct {
 		ufrag, password string
-		auth            *stun.Authenticator
+		auth            stun.Authenticator
 	}
 	state       IceState
 	tuples      []*tuple // validated, at most maxTuples
@@ -107,6 +107,7 @@ func (l *Loop) onValidCheck(t *transport, req *stun.Request, src *source) {
 		ice.selected = tu
 	}
 	if ice.state != IceConnected {
+		l.stir()
 		ice.state = IceConnected
 		l.emitState(t)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
+	"github.com/dspeak/sfu/worker/stun"
 )
 
 const (
@@ -62,6 +63,11 @@ type Loop struct {
 	wall      int64     // Unix ns of this turn
 	base      time.Time // instant 0
 	inHand    uint64    // as in the ledger's header
+	mac       *stun.MAC // of all transports' ICE passwords
+	thread    int       // as the system numbers it; 0 where it does not tell
+	rests     bool      // it may: see Sockets
+	stirred   instant   // see stir
+	drained   bool      // nothing was ready in the last turn in silence
 	count     loopCounters
 	logged    loopCounters // as of the last drop line
 	scratch   scratch
@@ -75,7 +81,9 @@ type instant int64
 // udpPort is a UDP socket of the loop with its receive buffers.
 type udpPort struct {
 	sock  netio.UDP
-	index int // in the poller, and in the keys of the tuple table
+	index int       // in the poller, and in the keys of the tuple table
+	aside netio.UDP // nil: there is none
+	place int       // of aside in the poller
 	batch []netio.Message
 	// urgent holds answers to checks and handshakes, media everything else.
 	urgent, media sendQueue
@@ -118,6 +126,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		events: make(chan Event, eventQueue),
 		clock:  time.Now,
 		table:  newObjectTable(),
+		mac:    stun.NewMAC(),
 		alerts: newAlertChecker(),
 		pace:   pacer{maxWait: cfg.MaxWait, padding: cfg.Padding},
 		ledger: cfg.Ledger,
@@ -132,8 +141,10 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 	for _, f := range prints {
 		l.fingerprints = append(l.fingerprints, DtlsFingerprint{Algorithm: f.Algorithm, Value: f.Value})
 	}
-	l.out.ring = newSendRing(cfg.SendRingBytes)
-	if err := l.addSockets(s); err != nil {
+	if l.out.ring, err = newSendRing(cfg.SendRingBytes); err == nil {
+		err = l.addSockets(s)
+	}
+	if err != nil {
 		pool.Close()
 		return nil, errors.Join(fmt.Errorf("media loop: %w", err), poller.Close())
 	}
@@ -167,6 +178,9 @@ func (l *Loop) addSockets(s Sockets) error {
 		}
 		l.udp = append(l.udp, port)
 	}
+	if err := l.addAsides(s); err != nil {
+		return err
+	}
 	for _, listener := range []*netio.TCPListener{s.TCP4, s.TCP6} {
 		if listener == nil {
 			continue
@@ -187,7 +201,8 @@ func (l *Loop) Run(ctx context.Context) error {
 	if err := raisePriority(); err != nil {
 		l.log.Info("media loop runs at normal priority", obs.Err(err))
 	}
-	l.ledger.Header().SetLoopThread(threadID())
+	l.thread = threadID()
+	l.ledger.Header().SetLoopThread(l.thread)
 	stop := context.AfterFunc(ctx, l.mail.nudge)
 	var checker sync.WaitGroup
 	checker.Go(l.alerts.run)
@@ -215,19 +230,23 @@ func (l *Loop) LastTurn() time.Time { return time.Unix(0, l.beat.Load()) }
 // turn waits once and handles what came.
 func (l *Loop) turn() error {
 	began, idle := l.now, instant(l.clock().Sub(l.base))
-	ready, err := l.poller.Wait(l.waitTime())
+	ready, err := l.wait()
 	l.readClock()
 	l.pace.turn(time.Duration(l.now-began), time.Duration(l.now-idle))
 	l.out.padTo = l.pace.padTo()
 	if err != nil {
 		return fmt.Errorf("media loop wait: %w", err)
 	}
-	for i, port := range l.udp {
-		if ready.Writable&(1<<i) != 0 {
+	for _, port := range l.udp {
+		if ready.Writable&(1<<port.index) != 0 {
 			l.flushPort(port)
 		}
-		if ready.Readable&(1<<i) != 0 {
-			l.readUDP(port)
+		// A check comes before what it allows.
+		if port.aside != nil && ready.Readable&(1<<port.place) != 0 {
+			l.readUDP(port, port.aside)
+		}
+		if ready.Readable&(1<<port.index) != 0 {
+			l.readUDP(port, port.sock)
 		}
 	}
 	if ready.TCP {
@@ -237,6 +256,7 @@ func (l *Loop) turn() error {
 	l.runTimers()
 	l.flushIfDue()
 	l.putDown()
+	l.releaseSilent()
 	return nil
 }
 
@@ -282,7 +302,7 @@ func (l *Loop) shutdown() error {
 		errList = append(errList, listener.Close())
 	}
 	for _, port := range l.udp {
-		errList = append(errList, port.sock.Close())
+		errList = append(errList, port.close())
 	}
 	close(l.events)
 	return errors.Join(errList...)

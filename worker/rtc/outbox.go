@@ -3,6 +3,7 @@ package rtc
 import (
 	"errors"
 	"net/netip"
+	"time"
 
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/netio"
@@ -17,25 +18,31 @@ const (
 	// maxPacket is the largest packet sent, protection included. It bounds what the
 	// ring gives out at once and fits packetRef.
 	maxPacket = 2048
+	// releaseAfter is the silence after which the ring's pages are given back, once
+	// releaseBytes of it were written.
+	releaseAfter = 5 * time.Second
+	releaseBytes = 64 << 10
 )
 
 // pendingPackets are the packets of one transport that wait for the next flush.
 type pendingPackets struct {
-	refs [maxPending]packetRef
+	refs *[maxPending]packetRef // nil while there are none: most transports are silent
 	n    int
 }
 
 // outbox collects what is to be sent: per transport, so that packets to one
 // destination leave together.
 type outbox struct {
-	ring    *sendRing
-	padTo   int          // payloads are padded to a multiple of it; 0 or 1: they are not
-	dirty   []*transport // with pending packets
-	first   int          // of dirty, where the next flush begins; see flush
-	replies [maxReplies]reply
-	nReply  int
-	due     instant // when to flush; 0: nothing waits
-	since   uint64  // ring position of the oldest packet that waits
+	ring     *sendRing
+	padTo    int                      // payloads are padded to a multiple of it; 0 or 1: they are not
+	dirty    []*transport             // with pending packets
+	spare    []*[maxPending]packetRef // room for those of other transports
+	first    int                      // of dirty, where the next flush begins; see flush
+	replies  [maxReplies]reply
+	nReply   int
+	due      instant // when to flush; 0: nothing waits
+	since    uint64  // ring position of the oldest packet that waits
+	released uint64  // ring position of the last release of its pages
 }
 
 // reply is a packet to an address that no transport need have selected.
@@ -68,6 +75,7 @@ func (l *Loop) push(t *transport, ref packetRef, size int) {
 	}
 	if p.n == 0 {
 		l.out.dirty = append(l.out.dirty, t)
+		p.refs = l.out.takeRoom()
 	}
 	p.refs[p.n] = ref
 	p.n++
@@ -150,9 +158,25 @@ func (l *Loop) flush() {
 
 // collect moves a transport's packets to the queue of its path.
 func (l *Loop) collect(t *transport) {
-	p := &t.pending
-	refs := p.refs[:p.n]
-	p.n = 0
+	p := t.pending
+	t.pending = pendingPackets{}
+	l.queueAll(t, p.refs[:p.n])
+	l.out.spare = append(l.out.spare, p.refs)
+}
+
+// takeRoom returns room for a transport's pending packets.
+func (o *outbox) takeRoom() *[maxPending]packetRef {
+	last := len(o.spare) - 1
+	if last < 0 {
+		return new([maxPending]packetRef)
+	}
+	room := o.spare[last]
+	o.spare = o.spare[:last]
+	return room
+}
+
+// queueAll queues packets for a transport's path. It may reorder refs.
+func (l *Loop) queueAll(t *transport, refs []packetRef) {
 	tu := t.ice.selected
 	if tu == nil {
 		l.countDropped(t, len(refs))
@@ -236,6 +260,19 @@ func (l *Loop) releaseBuffers() (bool, error) {
 	l.out.since = l.out.ring.head
 	_, err := l.ledger.Release()
 	return true, errors.Join(releasePages(l.out.ring.buf), err)
+}
+
+// releaseSilent does the same in long silence: nobody asks for what was sent before,
+// and answers to checks would walk through the whole ring.
+func (l *Loop) releaseSilent() {
+	o := &l.out
+	if l.now-l.stirred < instant(releaseAfter) || o.ring.head-o.released < releaseBytes || !l.silent() {
+		return
+	}
+	o.released, o.spare = o.ring.head, nil
+	if err := releasePages(o.ring.buf); err != nil {
+		l.log.Debug("log of sent packets is kept", obs.Err(err))
+	}
 }
 
 // padding is how many bytes to add to a payload.

@@ -58,7 +58,7 @@ func TestPaddedPacketsShareASend(t *testing.T) {
 
 // TestLargerPacketsFirst: any two packets share a send, and a stream keeps its order.
 func TestLargerPacketsFirst(t *testing.T) {
-	ring := newSendRing(minSendRingBytes)
+	ring := testRing(t, minSendRingBytes)
 	packet := func(size int, ssrc byte) packetRef {
 		b := ring.reserve(size)
 		clear(b)

@@ -102,7 +102,7 @@ func TestChecksGoBeforeMedia(t *testing.T) {
 // as the ring needs its place, and nothing that is overwritten is sent.
 func TestRingMakesRoomFromTheOldest(t *testing.T) {
 	b := newBench(t)
-	b.out.ring = newSendRing(minSendRingBytes)
+	b.out.ring = testRing(b.tb, minSendRingBytes)
 	b.out.since = b.out.ring.head
 	b.sink.keep, b.sink.full = true, true
 	speaker, listener := b.connected(handshake.AEADAES128GCM), b.connected(handshake.AEADAES128GCM)

@@ -36,9 +36,9 @@ type claim struct {
 	owner, former *transport
 }
 
-// readUDP takes one batch off a socket.
-func (l *Loop) readUDP(port *udpPort) {
-	n, err := port.sock.ReadBatch(port.batch)
+// readUDP takes one batch off a port's socket or the one aside of it.
+func (l *Loop) readUDP(port *udpPort, sock netio.UDP) {
+	n, err := sock.ReadBatch(port.batch)
 	if err != nil {
 		l.log.Warn("udp read", obs.Err(err))
 		return

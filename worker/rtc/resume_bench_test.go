@@ -40,7 +40,7 @@ func BenchmarkImport(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		copy(twin, mem)
-		l, _, _ := newBenchLoop(bench.poller, Config{SendRingBytes: minSendRingBytes}.withDefaults())
+		l, _, _ := newBenchLoop(b, bench.poller, Config{SendRingBytes: minSendRingBytes}.withDefaults())
 		b.StartTimer()
 		if l.ledger, _, err = ledger.Open(twin, 1); err != nil {
 			b.Fatal(err)

@@ -1,5 +1,7 @@
 package rtc
 
+import "runtime"
+
 // sendRing is the log of sent packets: a byte array written round and round.
 // Packets are protected straight into it, sent from it and, for a while, sent
 // again from it. Positions only grow; position p lives at p mod size.
@@ -18,13 +20,19 @@ const refLenBits = 12 // packets are below 4096 bytes
 // position is where the packet begins in the ring.
 func (r packetRef) position() uint64 { return uint64(r) >> refLenBits }
 
-func newSendRing(size int) *sendRing {
+func newSendRing(size int) (*sendRing, error) {
 	n := 1
 	for n < size {
 		n <<= 1
 	}
 	// Position 0 is never given out, so that the zero packetRef is free.
-	return &sendRing{buf: make([]byte, n), mask: uint64(n - 1), head: 16}
+	buf, err := newPages(n)
+	if err != nil {
+		return nil, err
+	}
+	r := &sendRing{buf: buf, mask: uint64(n - 1), head: 16}
+	runtime.AddCleanup(r, freePages, buf)
+	return r, nil
 }
 
 // reserve returns room for a packet of at most n bytes, which stays reserved only

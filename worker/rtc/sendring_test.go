@@ -6,8 +6,17 @@ import (
 	"time"
 )
 
+func testRing(tb testing.TB, size int) *sendRing {
+	tb.Helper()
+	r, err := newSendRing(size)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
 func TestSendRing(t *testing.T) {
-	r := newSendRing(1 << 18)
+	r := testRing(t, 1<<18)
 	type entry struct {
 		ref  packetRef
 		data []byte
@@ -47,7 +56,7 @@ func TestSendRing(t *testing.T) {
 }
 
 func TestSendRingRoom(t *testing.T) {
-	r := newSendRing(1 << 18)
+	r := testRing(t, 1<<18)
 	since := r.head
 	for r.room(since) > 0 {
 		was := r.room(since)

@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"errors"
 	"log/slog"
 
 	"github.com/dspeak/sfu/internal/obs"
@@ -9,8 +10,8 @@ import (
 
 // SocketCounters are where the media sockets count. The loop owns them from New on.
 type SocketCounters struct {
-	UDP4, UDP6 netio.Counters
-	TCP4, TCP6 netio.TCPCounters
+	UDP4, UDP6, Aside4, Aside6 netio.Counters
+	TCP4, TCP6                 netio.TCPCounters
 }
 
 // socketWatch is what the loop knows of its sockets' counts.
@@ -31,7 +32,7 @@ func (l *Loop) socketStats() SocketStats {
 	if c == nil {
 		return s
 	}
-	for _, u := range []*netio.Counters{&c.UDP4, &c.UDP6} {
+	for _, u := range []*netio.Counters{&c.UDP4, &c.UDP6, &c.Aside4, &c.Aside6} {
 		s.BytesReceived += u.ReceivedBytes
 		s.BytesSent += u.SentBytes
 		s.KernelDrops += uint64(u.KernelDrops)
@@ -77,4 +78,12 @@ func (w *socketWatch) lastError() error {
 		return err
 	}
 	return w.counters.UDP6.LastError
+}
+
+// close closes both sockets of a port.
+func (p *udpPort) close() error {
+	if p.aside == nil {
+		return p.sock.Close()
+	}
+	return errors.Join(p.aside.Close(), p.sock.Close())
 }

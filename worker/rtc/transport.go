@@ -119,13 +119,14 @@ func (l *Loop) addTransport(r *router, rec *ledger.Transport) *transport {
 	t.ice.state, t.dtls.state = IceNew, DtlsNew
 	cred := &t.ice.credentials
 	cred.ufrag, cred.password = string(rec.Ufrag[:]), string(rec.Password[:])
-	cred.auth = stun.NewAuthenticator(cred.password)
+	cred.auth = stun.NewAuthenticator(l.mac, cred.password)
 	t.srtp.rec = rec
 	l.table.transports[t.id] = t
 	l.table.ufrags[cred.ufrag] = t
 	l.table.list = append(l.table.list, t)
 	r.transports[t.id] = t
 	l.scheduleReports(t)
+	l.stir()
 	return t
 }
 

@@ -19,8 +19,7 @@ const (
 type NackGenerator struct {
 	started bool
 	highest uint16
-	count   int
-	missing [nackWindow]missing // the first count entries, numbers ascending
+	missing []missing // numbers ascending; room for nackWindow from the first loss on
 }
 
 type missing struct {
@@ -51,34 +50,34 @@ func (g *NackGenerator) Seen(seq uint16, now time.Duration) {
 }
 
 func (g *NackGenerator) add(seq uint16, at time.Duration) {
-	if g.count == nackWindow {
-		copy(g.missing[:], g.missing[1:])
-		g.count--
+	if g.missing == nil {
+		g.missing = make([]missing, 0, nackWindow)
 	}
-	g.missing[g.count] = missing{seq: seq, next: at}
-	g.count++
+	if n := len(g.missing); n == nackWindow {
+		copy(g.missing, g.missing[1:])
+		g.missing = g.missing[:n-1]
+	}
+	g.missing = append(g.missing, missing{seq: seq, next: at})
 }
 
 func (g *NackGenerator) remove(seq uint16) {
-	for i := range g.count {
+	for i := range g.missing {
 		if g.missing[i].seq == seq {
-			copy(g.missing[i:], g.missing[i+1:g.count])
-			g.count--
+			g.missing = append(g.missing[:i], g.missing[i+1:]...)
 			return
 		}
 	}
 }
 
 // Pending says whether any packet is missing.
-func (g *NackGenerator) Pending() bool { return g.count > 0 }
+func (g *NackGenerator) Pending() bool { return len(g.missing) > 0 }
 
 // Due appends the sequence numbers that are to be asked for now, ascending, at most
 // 32. A packet is asked for at most three times, a round trip apart, and forgotten
 // when it is too old.
 func (g *NackGenerator) Due(dst []uint16, now, rtt time.Duration) []uint16 {
-	kept := 0
-	for i := range g.count {
-		m := g.missing[i]
+	kept := g.missing[:0]
+	for _, m := range g.missing {
 		if m.tries >= nackTries && now >= m.next || g.highest-m.seq > nackReach {
 			continue
 		}
@@ -87,9 +86,8 @@ func (g *NackGenerator) Due(dst []uint16, now, rtt time.Duration) []uint16 {
 			m.tries++
 			m.next = now + max(rtt, nackMinRTT)
 		}
-		g.missing[kept] = m
-		kept++
+		kept = append(kept, m)
 	}
-	g.count = kept
+	g.missing = kept
 	return dst
 }

@@ -2,32 +2,28 @@ package stun
 
 import (
 	"crypto/hmac"
-	"crypto/sha1" //nolint:gosec // RFC 8489 section 14.5 prescribes HMAC-SHA1
 	"encoding/binary"
-	"hash"
 	"hash/crc32"
 	"net/netip"
 )
 
 // Authenticator checks requests and builds answers under one password (the
-// short-term credential of RFC 8489 section 9.1). It keeps the key's HMAC state,
-// so that no call allocates; it belongs to one goroutine.
+// short-term credential of RFC 8489 section 9.1). No call allocates. It belongs to
+// the goroutine of its MAC.
 type Authenticator struct {
-	mac hash.Hash
-	sum [integritySize]byte
-	// head is the start of a message under check, with its length field changed.
-	head [HeaderSize]byte
+	mac      *MAC
+	password string
 }
 
-// NewAuthenticator prepares the key.
-func NewAuthenticator(password string) *Authenticator {
-	return &Authenticator{mac: hmac.New(sha1.New, []byte(password))}
+// NewAuthenticator makes an authenticator that computes with mac.
+func NewAuthenticator(mac *MAC, password string) Authenticator {
+	return Authenticator{mac: mac, password: password}
 }
 
 // Verify says whether the request has a USERNAME, a MESSAGE-INTEGRITY under this
 // password, and a right FINGERPRINT if it has one. The comparison takes constant
 // time. The packet that was parsed must be unchanged.
-func (a *Authenticator) Verify(r *Request) bool {
+func (a Authenticator) Verify(r *Request) bool {
 	if !r.HasIntegrity || r.LocalUfrag == nil {
 		return false
 	}
@@ -40,13 +36,11 @@ func (a *Authenticator) Verify(r *Request) bool {
 
 // integrity is the HMAC of a message up to its MESSAGE-INTEGRITY attribute, with
 // the length field counting that attribute (RFC 8489 section 14.5).
-func (a *Authenticator) integrity(b []byte) []byte {
-	copy(a.head[:], b)
-	binary.BigEndian.PutUint16(a.head[2:], uint16(len(b)-HeaderSize+attributeHeader+integritySize))
-	a.mac.Reset()
-	_, _ = a.mac.Write(a.head[:]) // a hash never fails
-	_, _ = a.mac.Write(b[HeaderSize:])
-	return a.mac.Sum(a.sum[:0])
+func (a Authenticator) integrity(b []byte) []byte {
+	head := &a.mac.head
+	copy(head[:], b)
+	binary.BigEndian.PutUint16(head[2:], uint16(len(b)-HeaderSize+attributeHeader+integritySize))
+	return a.mac.compute(a.password, head[:], b[HeaderSize:])
 }
 
 // crc is the value of FINGERPRINT over what stands before it (RFC 8489 section 14.7).
@@ -54,7 +48,7 @@ func crc(b []byte) uint32 { return crc32.ChecksumIEEE(b) ^ fingerprintXOR }
 
 // AppendSuccess appends a binding success answer: XOR-MAPPED-ADDRESS,
 // MESSAGE-INTEGRITY and FINGERPRINT.
-func (a *Authenticator) AppendSuccess(dst []byte, transactionID [TransactionIDSize]byte, mapped netip.AddrPort) []byte {
+func (a Authenticator) AppendSuccess(dst []byte, transactionID [TransactionIDSize]byte, mapped netip.AddrPort) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, typeSuccess, transactionID)
 	dst = appendMapped(dst, transactionID, mapped)
@@ -64,7 +58,7 @@ func (a *Authenticator) AppendSuccess(dst []byte, transactionID [TransactionIDSi
 // AppendError appends a binding error answer with the code (300 to 699) and
 // reason, which is cut at 127 bytes (RFC 8489 section 14.8). A 400 and a 401 have
 // no MESSAGE-INTEGRITY (section 9.1.3): the peer may not know the key.
-func (a *Authenticator) AppendError(dst []byte, transactionID [TransactionIDSize]byte, code int, reason string) []byte {
+func (a Authenticator) AppendError(dst []byte, transactionID [TransactionIDSize]byte, code int, reason string) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, typeError, transactionID)
 	dst = appendErrorCode(dst, code, reason)
@@ -76,7 +70,7 @@ func (a *Authenticator) AppendError(dst []byte, transactionID [TransactionIDSize
 
 // AppendUnknown appends the 420 answer that names a comprehension-required
 // attribute (RFC 8489 section 6.3.1).
-func (a *Authenticator) AppendUnknown(dst []byte, transactionID [TransactionIDSize]byte, unknown uint16) []byte {
+func (a Authenticator) AppendUnknown(dst []byte, transactionID [TransactionIDSize]byte, unknown uint16) []byte {
 	start := len(dst)
 	dst = appendHeader(dst, typeError, transactionID)
 	dst = appendErrorCode(dst, 420, "Unknown Attribute")
@@ -87,7 +81,7 @@ func (a *Authenticator) AppendUnknown(dst []byte, transactionID [TransactionIDSi
 }
 
 // seal appends MESSAGE-INTEGRITY and FINGERPRINT to the message at start.
-func (a *Authenticator) seal(dst []byte, start int) []byte {
+func (a Authenticator) seal(dst []byte, start int) []byte {
 	sum := a.integrity(dst[start:])
 	dst = appendAttribute(dst, attrMessageIntegrity, integritySize)
 	dst = append(dst, sum...)

@@ -32,7 +32,7 @@ func TestVerify(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := NewAuthenticator(password).Verify(&r); got != tc.want {
+			if got := NewAuthenticator(NewMAC(), password).Verify(&r); got != tc.want {
 				t.Fatalf("got %v", got)
 			}
 		})
@@ -41,7 +41,7 @@ func TestVerify(t *testing.T) {
 
 func TestEveryChangedBitIsRefused(t *testing.T) {
 	b := check(t)
-	a := NewAuthenticator(password)
+	a := NewAuthenticator(NewMAC(), password)
 	for i := range len(b) * 8 {
 		b[i/8] ^= 1 << (i % 8)
 		if r, err := Parse(b); err == nil && r.HasFingerprint && a.Verify(&r) {
@@ -63,7 +63,7 @@ func TestSampleAnswersOfRFC5769(t *testing.T) {
 			b := appendHeader(nil, typeSuccess, id)
 			b = append(appendAttribute(b, 0x8022, 11), "test vector "...)
 			b = appendMapped(b, id, netip.MustParseAddrPort(tc.mapped))
-			if b = NewAuthenticator(samplePassword).seal(b, 0); !bytes.Equal(b, want) {
+			if b = NewAuthenticator(NewMAC(), samplePassword).seal(b, 0); !bytes.Equal(b, want) {
 				t.Fatalf("got  %x\nwant %x", b, want)
 			}
 		})
@@ -71,7 +71,7 @@ func TestSampleAnswersOfRFC5769(t *testing.T) {
 }
 
 func TestSuccessIsWhatPionReads(t *testing.T) {
-	a := NewAuthenticator(password)
+	a := NewAuthenticator(NewMAC(), password)
 	id := [12]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12}
 	for _, addr := range []string{"192.0.2.1:4711", "[2001:db8::7]:65535", "[::ffff:192.0.2.9]:9", "[fe80::1%eth0]:1"} {
 		mapped := netip.MustParseAddrPort(addr)
@@ -94,7 +94,7 @@ func TestSuccessIsWhatPionReads(t *testing.T) {
 }
 
 func TestErrorAnswers(t *testing.T) {
-	a := NewAuthenticator(password)
+	a := NewAuthenticator(NewMAC(), password)
 	for _, tc := range []struct {
 		code   int
 		reason string
@@ -123,7 +123,7 @@ func TestErrorAnswers(t *testing.T) {
 }
 
 func TestUnknownAttributeAnswer(t *testing.T) {
-	m := decode(t, NewAuthenticator(password).AppendUnknown(nil, [12]byte{}, 0x0033))
+	m := decode(t, NewAuthenticator(NewMAC(), password).AppendUnknown(nil, [12]byte{}, 0x0033))
 	var code pion.ErrorCodeAttribute
 	if err := code.GetFrom(m); err != nil || code.Code != pion.CodeUnknownAttribute {
 		t.Errorf("code %v, %v", code, err)
@@ -138,7 +138,7 @@ func TestUnknownAttributeAnswer(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	b, a := check(t), NewAuthenticator(password)
+	b, a := check(t), NewAuthenticator(NewMAC(), password)
 	dst := make([]byte, 0, 256)
 	id, mapped := [12]byte{}, netip.MustParseAddrPort("[2001:db8::7]:4711")
 	for name, call := range map[string]func(){
@@ -163,7 +163,7 @@ func BenchmarkCheck(b *testing.B) {
 	request := check(b)
 	mapped := netip.MustParseAddrPort("192.0.2.1:4711")
 	b.Run("own", func(b *testing.B) {
-		a, dst := NewAuthenticator(password), make([]byte, 0, 256)
+		a, dst := NewAuthenticator(NewMAC(), password), make([]byte, 0, 256)
 		b.ReportAllocs()
 		for b.Loop() {
 			r, err := Parse(request)

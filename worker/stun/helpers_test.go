@@ -68,7 +68,7 @@ func check(tb testing.TB) []byte {
 func sealedLate(tb testing.TB) []byte {
 	tb.Helper()
 	b := appendFingerprint(message(tb, pion.BindingRequest, pion.NewUsername("local:remote")), 0)
-	sum := NewAuthenticator(password).integrity(b)
+	sum := NewAuthenticator(NewMAC(), password).integrity(b)
 	b = append(appendAttribute(b, attrMessageIntegrity, integritySize), sum...)
 	binary.BigEndian.PutUint16(b[2:], uint16(len(b)-HeaderSize))
 	return b

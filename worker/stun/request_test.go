@@ -45,7 +45,7 @@ func TestSampleRequestOfRFC5769(t *testing.T) {
 	if !r.Controlled || r.Controlling || r.TieBreaker != 0x932ff9b151263b36 || r.UseCandidate {
 		t.Errorf("request %+v", r)
 	}
-	if !NewAuthenticator(samplePassword).Verify(&r) {
+	if !NewAuthenticator(NewMAC(), samplePassword).Verify(&r) {
 		t.Error("the sample does not verify")
 	}
 }
@@ -114,7 +114,7 @@ func TestIndication(t *testing.T) {
 	if err != nil || !r.Indication || r.LocalUfrag != nil {
 		t.Fatalf("%+v, %v", r, err)
 	}
-	if NewAuthenticator(password).Verify(&r) {
+	if NewAuthenticator(NewMAC(), password).Verify(&r) {
 		t.Fatal("an indication without integrity verifies")
 	}
 }
@@ -136,7 +136,7 @@ func TestMalformedIsInvalid(t *testing.T) {
 		"another method":      changed(1, 3),
 		"type bits":           changed(0, 0x40),
 		"attribute too long":  changed(23, 200),
-		"an answer":           NewAuthenticator("x").AppendSuccess(nil, [12]byte{}, netip.MustParseAddrPort("127.0.0.1:1")),
+		"an answer":           NewAuthenticator(NewMAC(), "x").AppendSuccess(nil, [12]byte{}, netip.MustParseAddrPort("127.0.0.1:1")),
 		"no colon":            message(t, pion.BindingRequest, pion.NewUsername("local")),
 		"no local half":       message(t, pion.BindingRequest, pion.NewUsername(":remote")),
 		"long user name":      message(t, pion.BindingRequest, raw(attrUsername, append([]byte("a:"), make([]byte, 507)...)...)),
@@ -178,7 +178,7 @@ func FuzzParse(f *testing.F) {
 	f.Add(message(f, pion.NewType(pion.MethodBinding, pion.ClassIndication), pion.Fingerprint))
 	f.Add(sealedLate(f))
 	f.Add(message(f, pion.BindingRequest, pion.NewUsername("a:b"), pion.NewShortTermIntegrity(password), nominate, pion.Fingerprint))
-	a, secret := NewAuthenticator(password), pion.NewShortTermIntegrity(password)
+	a, secret := NewAuthenticator(NewMAC(), password), pion.NewShortTermIntegrity(password)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := Parse(b)
 		if err != nil {
