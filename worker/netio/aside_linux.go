@@ -71,7 +71,8 @@ func join(fd int, u UDP) error {
 	if err := unix.Bind(fd, name); err != nil {
 		return fmt.Errorf("bind: %w", err)
 	}
-	program := unix.SockFprog{Len: uint16(len(divide)), Filter: &divide[0]}
+	filter := divide()
+	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &program); err != nil {
 		return fmt.Errorf("set SO_ATTACH_REUSEPORT_CBPF: %w", err)
 	}
@@ -80,14 +81,16 @@ func join(fd int, u UDP) error {
 
 // divide returns the place in the group of the socket that gets a datagram. The kernel
 // numbers the group by age; a place that is vacant means the other one.
-var divide = [...]unix.SockFilter{
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0},
-	{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 4, Jf: 6}, // STUN: to the aside
-	{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xc0},
-	{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x80, Jf: 3}, // not of RTP's version
-	{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 1},
-	{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 192, Jf: 1},
-	{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: 223, Jf: 1}, // RTCP: to the aside
-	{Code: unix.BPF_RET | unix.BPF_K, K: groupMain},
-	{Code: unix.BPF_RET | unix.BPF_K, K: groupAside},
+func divide() []unix.SockFilter {
+	return []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 0},
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 4, Jf: 6}, // STUN: to the aside
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: 0xc0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: 0x80, Jf: 3}, // not of RTP's version
+		{Code: unix.BPF_LD | unix.BPF_B | unix.BPF_ABS, K: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JGE | unix.BPF_K, K: 192, Jf: 1},
+		{Code: unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K, K: 223, Jf: 1}, // RTCP: to the aside
+		{Code: unix.BPF_RET | unix.BPF_K, K: groupMain},
+		{Code: unix.BPF_RET | unix.BPF_K, K: groupAside},
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -74,6 +75,12 @@ func openSockets(t *testing.T, opts netio.UDPOptions) Sockets {
 	s.UDP6 = listenUDP(t, "udp6", "::1")
 	s.TCP4 = listenTCP(t, "tcp4", "127.0.0.1")
 	s.TCP6 = listenTCP(t, "tcp6", "::1")
+	for main, aside := range map[netio.UDP]*netio.UDP{s.UDP4: &s.Aside4, s.UDP6: &s.Aside6} {
+		var err error
+		if *aside, err = netio.OpenAside(main, netio.UDPOptions{}); err != nil && runtime.GOOS == "linux" {
+			t.Fatal(err)
+		}
+	}
 	return s
 }
 

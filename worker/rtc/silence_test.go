@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"runtime"
 	"testing"
 	"time"
 
@@ -48,6 +49,32 @@ func TestSilence(t *testing.T) {
 	b.timers.moreCalls = true
 	if b.silent() {
 		t.Fatal("calls wait")
+	}
+}
+
+// TestMediaEndARest: a loop that rests hears who speaks at once, not when its time is over.
+func TestMediaEndARest(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("no rest")
+	}
+	r := newRig(t, nil)
+	router := r.router()
+	a, b := r.newClient(router), r.newClient(router)
+	a.connect(dialUDP(t, a.addr("udp", true)), "client")
+	b.connect(dialUDP(t, b.addr("udp", true)), "client")
+	r.consume(b, r.produce(a, 11, "0"))
+	fast := 0
+	for seq := range uint16(10) {
+		r.onLoop(func() { r.stirred -= instant(silentAfter) })
+		r.eventually("rest", func() bool { return r.ledger.Header().LoopThread() == 0 })
+		began := time.Now()
+		a.speak(11, seq)
+		if b.hear(); time.Since(began) < idleWait/4 {
+			fast++
+		}
+	}
+	if fast == 0 { // of ten, whatever else the machine does
+		t.Fatal("each packet waited for the end of a rest")
 	}
 }
 
