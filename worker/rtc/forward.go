@@ -165,11 +165,7 @@ func (l *Loop) forwardTo(f *fanout, in *incoming, out uint64, sendTime uint32) {
 		b[size-1] = byte(in.padding)
 		l.count.padding += uint64(in.padding)
 	}
-	protected, err := f.transport.srtp.protect(b[:size], f.ssrc, out)
-	if err != nil {
-		l.countDropped(f.transport, 1)
-		return
-	}
+	protected := f.transport.srtp.out.RTP(b[:size], int(f.headerLen), f.ssrc, out)
 	ref := l.out.ring.commit(len(protected))
 	f.history[out%historySize] = ref
 	f.packets++

@@ -9,33 +9,6 @@ import (
 	"github.com/dspeak/sfu/worker/handshake"
 )
 
-// BenchmarkProtect is the protection of one packet of 120 bytes of payload.
-func BenchmarkProtect(b *testing.B) {
-	for name, profile := range map[string]handshake.Profile{"gcm": handshake.AEADAES128GCM, "sha1": handshake.AES128CMHMACSHA180} {
-		b.Run(name, func(b *testing.B) {
-			bench := newBench(b)
-			t := bench.connected(profile)
-			p := voice(7, 0)
-			p.Payload = make([]byte, 120)
-			raw, err := p.Marshal()
-			if err != nil {
-				b.Fatal(err)
-			}
-			packet := make([]byte, len(raw), len(raw)+maxTag)
-			index := uint64(0)
-			b.ReportAllocs()
-			for b.Loop() {
-				copy(packet, raw)
-				packet[2], packet[3] = byte(index>>8), byte(index)
-				if _, err := t.srtp.protect(packet, 7, index); err != nil {
-					b.Fatal(err)
-				}
-				index++
-			}
-		})
-	}
-}
-
 // BenchmarkDemultiplex tells a datagram's protocol and finds its transport among
 // so many; nobody there produces its SSRC.
 func BenchmarkDemultiplex(b *testing.B) {

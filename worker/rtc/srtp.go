@@ -5,16 +5,17 @@ import (
 	"fmt"
 
 	pionrtp "github.com/pion/rtp"
-	"github.com/pion/srtp/v3"
+	pionsrtp "github.com/pion/srtp/v3"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
+	"github.com/dspeak/sfu/worker/srtp"
 )
 
 const (
 	// maxTag is the longest authentication tag of the profiles in use.
-	maxTag = 16
+	maxTag = srtp.MaxTag
 	// srtcpOverhead is what SRTCP adds at most: tag and index.
 	srtcpOverhead = maxTag + 4
 	// maxSRTCPIndex ends the use of a key (RFC 3711 section 9.2).
@@ -26,12 +27,13 @@ const (
 
 // srtpState is the protection of one transport, both ways: earned state.
 //
-// The rollover counter of every packet is given to the contexts explicitly, from
-// extended sequence numbers kept here and in the producers. So what an index is
-// does not depend on what a context saw before.
+// The rollover counter of every packet is given to both explicitly, from extended
+// sequence numbers kept here and in the producers. So what an index is does not depend
+// on what they saw before.
 type srtpState struct {
 	rec     *ledger.Transport
-	in, out *srtp.Context // nil before DTLS is connected
+	in      *pionsrtp.Context // nil before DTLS is connected
+	out     srtp.Sealer       // alike
 	profile handshake.Profile
 	// rtcpIndex is the SRTCP index last used, for all SSRCs of the transport
 	// together, which keeps (key, SSRC, index) unique. rec holds the end of the block
@@ -44,24 +46,25 @@ type srtpState struct {
 // rtcpBlock is how many SRTCP indexes are reserved at once.
 const rtcpBlock = 1024
 
-// open makes the contexts out of a handshake's keys.
+// open makes both out of a handshake's keys.
 func (s *srtpState) open(r *handshake.Result) error {
-	var profile srtp.ProtectionProfile
+	var profile pionsrtp.ProtectionProfile
+	newSealer := srtp.NewGCM
 	switch r.Profile {
 	case handshake.AEADAES128GCM:
-		profile = srtp.ProtectionProfileAeadAes128Gcm
+		profile = pionsrtp.ProtectionProfileAeadAes128Gcm
 	case handshake.AES128CMHMACSHA180:
-		profile = srtp.ProtectionProfileAes128CmHmacSha1_80
+		profile, newSealer = pionsrtp.ProtectionProfileAes128CmHmacSha1_80, srtp.NewSHA1
 	default:
 		return fmt.Errorf("srtp profile %#04x: %w", uint16(r.Profile), errs.ErrUnsupported)
 	}
 	// Replay protection is ours (type ledger.Window): a successor goes on with it.
-	in, err := srtp.CreateContext(r.RemoteKey, r.RemoteSalt, profile,
-		srtp.SRTPNoReplayProtection(), srtp.SRTCPNoReplayProtection())
+	in, err := pionsrtp.CreateContext(r.RemoteKey, r.RemoteSalt, profile,
+		pionsrtp.SRTPNoReplayProtection(), pionsrtp.SRTCPNoReplayProtection())
 	if err != nil {
 		return fmt.Errorf("srtp incoming: %w", err)
 	}
-	out, err := srtp.CreateContext(r.LocalKey, r.LocalSalt, profile)
+	out, err := newSealer(r.LocalKey, r.LocalSalt)
 	if err != nil {
 		return fmt.Errorf("srtp outgoing: %w", err)
 	}
@@ -79,14 +82,6 @@ func (s *srtpState) profileName() string {
 	default:
 		return "SRTP_AES128_CM_HMAC_SHA1_80"
 	}
-}
-
-// protect protects the packet in b, which has maxTag bytes of capacity to spare,
-// in place, under the extended sequence number index. The caller never uses an
-// index twice.
-func (s *srtpState) protect(b []byte, ssrc uint32, index uint64) ([]byte, error) {
-	s.out.SetROC(ssrc, uint32(index>>16))
-	return s.out.EncryptRTP(b, b, &s.header)
 }
 
 // unprotect authenticates and decrypts b in place. For an SSRC that is known, the
@@ -111,10 +106,8 @@ func (s *srtpState) protectRTCP(b []byte) ([]byte, error) {
 	if reserved := s.rec.RTCPReserved.Load(); s.rtcpIndex >= reserved {
 		s.rec.RTCPReserved.Store(min(reserved+rtcpBlock, maxSRTCPIndex))
 	}
-	// The context adds one before use.
-	s.out.SetIndex(binary.BigEndian.Uint32(b[4:]), s.rtcpIndex)
 	s.rtcpIndex++
-	return s.out.EncryptRTCP(b, b, nil)
+	return s.out.RTCP(b, s.rtcpIndex), nil
 }
 
 // unprotectRTCP authenticates and decrypts a compound packet in place. Each index of

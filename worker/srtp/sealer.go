@@ -1,0 +1,79 @@
+package srtp
+
+import (
+	"crypto/aes"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/dspeak/sfu/internal/errs"
+)
+
+// Sealer protects packets under one master key. It belongs to one goroutine.
+type Sealer interface {
+	// RTP protects the packet b, whose header has the given length, under an extended
+	// sequence number, the roll-over counter above the lower 16 bits. b has MaxTag bytes
+	// of capacity to spare.
+	RTP(b []byte, header int, ssrc uint32, index uint64) []byte
+	// RTCP protects the compound packet b of at least eight bytes under an index below
+	// 2^31. b has MaxTag and four bytes of capacity to spare.
+	RTCP(b []byte, index uint32) []byte
+}
+
+// MaxTag is the longest authentication tag.
+const MaxTag = 16
+
+const (
+	keySize = 16 // of the ciphers
+	// rtcpHeader is the part of an RTCP packet that stays readable.
+	rtcpHeader = 8
+	// encrypted is the flag E of SRTCP.
+	encrypted = 1 << 31
+)
+
+// label is what a session key is for (RFC 3711 section 4.3.2).
+type label byte
+
+const (
+	rtpKey label = iota
+	rtpAuth
+	rtpSalt
+	rtcpKey
+	rtcpAuth
+	rtcpSalt
+)
+
+// derive fills out with the session key for a purpose (RFC 3711 section 4.3.1, RFC 7714
+// section 11, key derivation rate 0).
+func derive(masterKey, masterSalt []byte, purpose label, out []byte) error {
+	block, err := aes.NewCipher(masterKey)
+	if err != nil {
+		return fmt.Errorf("srtp master key: %w: %w", err, errs.ErrInvalid)
+	}
+	var counter, stream [aes.BlockSize]byte
+	copy(counter[:], masterSalt)
+	counter[7] ^= byte(purpose)
+	for n := uint16(0); len(out) > 0; n++ {
+		binary.BigEndian.PutUint16(counter[aes.BlockSize-2:], n)
+		block.Encrypt(stream[:], counter[:])
+		out = out[copy(out, stream[:]):]
+	}
+	return nil
+}
+
+// deriveAll derives several keys.
+func deriveAll(masterKey, masterSalt []byte, keys map[label][]byte) error {
+	for purpose, out := range keys {
+		if err := derive(masterKey, masterSalt, purpose, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkSizes(masterKey, masterSalt []byte, salt int) error {
+	if len(masterKey) != keySize || len(masterSalt) != salt {
+		return fmt.Errorf("srtp key of %d and salt of %d bytes, want %d and %d: %w",
+			len(masterKey), len(masterSalt), keySize, salt, errs.ErrInvalid)
+	}
+	return nil
+}
