@@ -314,7 +314,8 @@ func (k *keeper) ready(log *slog.Logger, resumed *handoff.Resumed) {
 	k.info.Takeovers++
 	k.info.LastTakeover = took
 	k.mu.Unlock()
-	log.Info("worker took over", slog.Int("cpu", k.cpu), slog.Duration("after", took), slog.Int("routers", resumed.Routers),
+	log.Info("worker took over", slog.Int("cpu", k.cpu), slog.Duration("after", took),
+		slog.Duration("ledger", time.Duration(resumed.Duration)), slog.Int("routers", resumed.Routers),
 		slog.Int("transports", resumed.Transports), slog.Int("consumers", resumed.Consumers), slog.Int("dropped", resumed.Dropped))
 }
 
