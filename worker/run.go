@@ -43,6 +43,7 @@ type Process struct {
 // that wraps errs.ErrInvalid means that the same settings would fail again.
 func Run(ctx context.Context, p Process) error {
 	runtime.GOMAXPROCS(processors)
+	collect := warmHeap()
 	hello := handoff.Message{Hello: &handoff.Hello{
 		Protocol: handoff.Protocol, PID: os.Getpid(), Layout: ledger.Layout, Version: handoff.Version(),
 	}}
@@ -54,7 +55,9 @@ func Run(ctx context.Context, p Process) error {
 		return err
 	}
 	defer func() { _ = closeAll(files) }() // nothing was written to them
-	w, err := newWorker(p, assign, files)
+	var w *worker
+	rtc.Urgently(func() { w, err = newWorker(p, assign, files) })
+	collect(!assign.Takeover)
 	if err != nil {
 		failed := handoff.Message{Failed: &handoff.Failed{Reason: err.Error()}}
 		return errors.Join(err, p.Conn.Send(failed))

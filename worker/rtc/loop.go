@@ -193,6 +193,19 @@ func (l *Loop) addSockets(s Sockets) error {
 	return nil
 }
 
+// Urgently runs fn on a thread of its own that has the priority of the media loop: what
+// a successor does before its first turn is waited for alike.
+func Urgently(fn func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for good: the thread ends with the goroutine
+		_ = raisePriority()    // Run tells when it is not allowed
+		fn()
+	}()
+	<-done
+}
+
 // Run turns the loop until ctx ends, on a locked thread of raised priority, and
 // returns after everything is closed, the sockets too. The only error is a broken
 // poller. It may be called once, on a goroutine of its own: the thread ends with it.
