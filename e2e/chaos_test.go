@@ -20,8 +20,8 @@ func TestFaults(t *testing.T) {
 	defer cancel()
 	args := []string{
 		"--quiet", "--channels", "3", "--users", "4", "--restless", "3", "--tcp", "1", "--workers", "2",
-		"--faults", "worker-kill=6,worker-segv=1,worker-stop=1,worker-double-kill=1,restart=1",
-		"--env", "SFU_GRACE_MS=2000", // those who have left are forgotten soon
+		"--faults", "worker-kill=4,worker-segv=1,worker-stop=1,worker-double-kill=1,restart=1,supervisor-kill=2,upgrade=1",
+		"--env", "SFU_GRACE_MS=5000", // those who have left are forgotten soon
 		"--window", "300ms", "--deadline", "20s", "--log", filepath.Join(t.TempDir(), "log"),
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(bin.dir, "chaos"), args...)

@@ -12,14 +12,15 @@ import (
 )
 
 const (
-	workerKills = 10
+	workerKills     = 10
+	supervisorKills = 3
 	// faultEvery is the least time between two faults, in packets of 20 ms.
 	faultEvery = 25
 )
 
-// TestBrowserCallSurvivesFaults kills the worker of a call between Chromium and
-// Firefox: both go on hearing each other over the same transports, and nobody tells
-// them of it.
+// TestBrowserCallSurvivesFaults kills the worker and the supervisor of a call
+// between Chromium and Firefox: both go on hearing each other over the same
+// transports, and nobody tells them of the worker.
 func TestBrowserCallSurvivesFaults(t *testing.T) {
 	set := callSettings(t, firefox, nil)
 	set.workers = 1
@@ -55,6 +56,8 @@ func TestBrowserCallSurvivesFaults(t *testing.T) {
 	})
 	t.Log("ten workers are killed")
 	check(func() { killWorkers(t, s, a, b) })
+	t.Log("three supervisors are killed")
+	check(func() { killSupervisors(t, s, a, b) })
 }
 
 // mixedCall is a channel with a user in each browser.
@@ -126,6 +129,30 @@ func (s *server) onlyWorker(t *testing.T) *adminv1.Worker {
 		t.Fatalf("workers: %v", got.GetWorkers())
 	}
 	return got.GetWorkers()[0]
+}
+
+func killSupervisors(t *testing.T, s *server, a, b *user) {
+	t.Helper()
+	for range supervisorKills {
+		worker := s.onlyWorker(t).GetPid()
+		if err := s.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-s.exited
+		heardOn(t, a, b) // without a supervisor
+		s.exited = make(chan struct{})
+		s.start(t)
+		if now := s.onlyWorker(t).GetPid(); now != worker {
+			t.Errorf("the worker was %d and is %d", worker, now)
+		}
+		for _, u := range []*user{a, b} {
+			u.call(t, "redial")
+			if state := u.state(t); state.Connected != "dspeak session restored" {
+				t.Errorf("%s was greeted by %q", u.name, state.Connected)
+			}
+		}
+		heardOn(t, a, b)
+	}
 }
 
 // concealed tells what the receivers had to make up for meanwhile.

@@ -33,21 +33,12 @@ func main() {
 	}
 }
 
-// numbers are how often faults strike by default.
+// numbers are how often faults strike unless that is chosen.
 func numbers() map[faults.Kind]int {
 	return map[faults.Kind]int{
 		faults.Kill: 200, faults.Segfault: 8, faults.Stop: 10, faults.Double: 10,
 		faults.Restart: 10, faults.Supervisor: 10, faults.Upgrade: 2,
 	}
-}
-
-// usual are the faults of a run by default.
-func usual() string {
-	var names []string
-	for _, kind := range []faults.Kind{faults.Kill, faults.Segfault, faults.Stop, faults.Double, faults.Restart} {
-		names = append(names, string(kind))
-	}
-	return strings.Join(names, ",")
 }
 
 func command() *cobra.Command {
@@ -88,7 +79,7 @@ func command() *cobra.Command {
 	f.IntVar(&cfg.Restless, "restless", 20, "users that come, go and produce anew all the time")
 	f.IntVar(&cfg.TCP, "tcp", 4, "users whose media goes over TCP, at most one in a channel")
 	f.IntVar(&cfg.Workers, "workers", 1, "worker processes")
-	f.StringVar(&list, "faults", usual(), fmt.Sprintf("kinds of faults of %q, each as KIND or KIND=TIMES", faults.Kinds()))
+	f.StringVar(&list, "faults", "", fmt.Sprintf("kinds of faults of %q, each as KIND or KIND=TIMES; default all", faults.Kinds()))
 	f.Float64Var(&cfg.Repeat, "repeat", 0.01, "share of packets after which a speaker sends an older one again")
 	f.Uint64Var(&cfg.Seed, "seed", 1, "of the order of faults and of what users do")
 	f.DurationVar(&cfg.Window, "window", 600*time.Millisecond, "least time measured around each fault, and without one before it")

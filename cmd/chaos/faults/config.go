@@ -33,8 +33,11 @@ const (
 func Kinds() []Kind { return []Kind{Kill, Segfault, Stop, Double, Restart, Supervisor, Upgrade} }
 
 // ParseFaults reads a list such as "worker-kill,restart=3": kinds, each with how often
-// it strikes or as often as usual.
+// it strikes or as often as usual; an empty list means all.
 func ParseFaults(list string, usual map[Kind]int) (map[Kind]int, error) {
+	if list == "" {
+		return usual, nil
+	}
 	counts := map[Kind]int{}
 	for item := range strings.SplitSeq(list, ",") {
 		name, number, given := strings.Cut(item, "=")

@@ -37,7 +37,7 @@ func TestParseFaults(t *testing.T) {
 		{"worker-kill=3,restart", map[Kind]int{Kill: 3, Restart: 10}},
 		{"worker-kil", nil},
 		{"worker-kill=many", nil},
-		{"", nil},
+		{"", usual},
 	} {
 		got, err := ParseFaults(row.list, usual)
 		if !maps.Equal(got, row.want) || (err == nil) != (row.want != nil) {
