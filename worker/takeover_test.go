@@ -97,7 +97,7 @@ func TestTakeover(t *testing.T) {
 	}
 
 	second := newRun(t)
-	m := s.assign(t, second, 2, func(a *handoff.Assign) { a.SkipRouters = []ident.RouterID{"poison"} })
+	m := s.assign(t, second, 2, func(a *handoff.Assign) { a.SkipRouters = []uint64{ledgerfile.Mark("poison")} })
 	if m.Ready == nil || m.Ready.Resumed == nil || m.Ready.Resumed.Routers != 1 || m.Ready.Resumed.Transports != 1 || m.Ready.Resumed.Duration <= 0 {
 		t.Fatalf("told %+v %+v", m.Ready, m.Failed)
 	}

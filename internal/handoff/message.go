@@ -90,8 +90,8 @@ type Assign struct {
 	Epoch      ident.Epoch      `json:"epoch"`
 	// Takeover: the ledger holds the state to go on with. Otherwise it is empty.
 	Takeover bool `json:"takeover,omitempty"`
-	// SkipRouters are left out of a takeover.
-	SkipRouters []ident.RouterID `json:"skipRouters,omitempty"`
+	// SkipRouters are the marks (package ledgerfile) of routers that a takeover leaves out.
+	SkipRouters []uint64 `json:"skipRouters,omitempty"`
 	// Socket is the path on which the worker serves gRPC.
 	Socket string `json:"socket"`
 	// AdoptSocket is the path on which it waits for a new supervisor; empty: it does not.

@@ -43,6 +43,9 @@ type keeper struct {
 	// is to serve then; nil: the spare, or a fresh one.
 	replace chan replacement
 	next    *child
+	blames  blames
+	skip    []uint64 // marks of the poison that the next process leaves out
+	wake    chan struct{}
 
 	mu     sync.Mutex
 	fault  string                       // guarded by mu: why a process did not come to serve last
@@ -53,13 +56,15 @@ type keeper struct {
 
 func newKeeper(p *Pool, slot ident.Slot) *keeper {
 	k := &keeper{
-		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(p.cfg.RestartBurst), replace: make(chan replacement),
+		pool: p, slot: slot, cpu: -1, policy: newRestartPolicy(p.cfg.RestartBurst), replace: make(chan replacement), wake: make(chan struct{}),
 		log: p.log.With(slog.Any(obs.KeySlot, slot)),
 	}
 	if n := len(p.cfg.CPUs); n > 0 {
 		k.cpu = p.cfg.CPUs[int(slot)%n]
 	}
-	k.info = WorkerInfo{Slot: slot, CPU: k.cpu, State: StateStarting, Since: time.Now()}
+	k.info = WorkerInfo{
+		Slot: slot, CPU: k.cpu, State: StateStarting, Since: time.Now(), Reserve: p.cfg.Reserve && int(slot) == p.cfg.Slots-1,
+	}
 	return k
 }
 
@@ -69,6 +74,9 @@ func (k *keeper) inherit(r *Remains) {
 	k.info.Generation, k.info.Epoch = r.Generation, r.Epoch
 	k.left, k.state.ledger = r.worker, r.Ledger
 	k.adopted = k.left != nil || k.state.ledger != nil
+	if k.adopted {
+		k.awake()
+	}
 	if k.left == nil && k.state.ledger != nil {
 		k.state.died(time.Now(), "its supervisor ended, too", true)
 	}
@@ -120,6 +128,10 @@ func (k *keeper) run(ctx context.Context) {
 			k.next.kill()
 		}
 	}()
+	select {
+	case <-k.wake:
+	case <-ctx.Done():
+	}
 	for ctx.Err() == nil {
 		cause, final := k.serveOnce(ctx)
 		if ctx.Err() != nil {
@@ -173,7 +185,7 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	k.ready(log, resumed)
 	e := Event{Kind: EventReady, Slot: k.slot, Generation: generation, Epoch: epoch}
 	if resumed != nil {
-		e.Kind, e.Resumed, e.Cause = EventTakeover, *resumed, k.state.cause
+		e.Kind, e.Resumed, e.Cause, e.Skipped = EventTakeover, *resumed, k.state.cause, k.skip
 		if k.adopted {
 			e.Kind = EventAdopted
 		}
@@ -224,10 +236,14 @@ func (k *keeper) serve(ctx context.Context, c *child, announce Event) string {
 		k.lose(ctx, cause)
 		return cause
 	}
+	innocent := stopped(c.pid())
 	c.kill()
 	killed := cause == "" && c.killed()
 	if cause == "" {
 		cause = c.cause()
+	}
+	if !killed && !innocent {
+		k.blame()
 	}
 	k.state.died(time.Now(), cause, killed)
 	log.Error("worker crashed", slog.String(obs.KeyReason, cause), slog.String("output", c.output.tailText()))
@@ -354,6 +370,7 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	a, files := k.pool.assignment(k.slot, generation, epoch), k.pool.cfg.Sockets[k.slot].Files
 	if k.state.ledger != nil {
 		a.Takeover = k.state.resuming
+		a.SkipRouters = k.skip
 		a.Files, files = append(slices.Clone(a.Files), handoff.FileLedger), append(slices.Clone(files), k.state.ledger)
 	}
 	ready, err := c.assign(ctx, a, files)
@@ -396,7 +413,7 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 		case <-watching: // nobody uses the worker before its events are followed
 			watching = nil
 			k.setReady(client, c)
-			k.adopted = false
+			k.adopted, k.skip = false, nil
 			k.pool.emit(ctx, announce)
 			close(m.announced)
 			continue

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/ledgerfile"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
 
@@ -43,6 +45,7 @@ const (
 	modeRefusesState  = "refuses state"  // says that it cannot go on with any
 	modeNew           = "new"            // as good, but another version
 	modeOtherLayout   = "other layout"   // keeps its state in another way
+	modePoison        = "poison"         // dies of a router that it has in hand, unless told to skip it
 	modeDeaf          = "deaf"           // does not answer who wants to adopt it
 )
 
@@ -128,6 +131,18 @@ func offerAdoption(a *handoff.Assign, files []*os.File) error {
 	return nil
 }
 
+// poison is the mark of the router that crashes workers of modePoison.
+const poison = 4711
+
+// takeInHand says in the ledger that the worker works for that router.
+func takeInHand(files []*os.File) {
+	for _, f := range files {
+		if view, err := ledgerfile.OpenHeader(f); err == nil && f.Name() == handoff.FileLedger {
+			view.SetInHand(poison)
+		}
+	}
+}
+
 func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os.File) int {
 	offer := offerAdoption
 	if mode == modeDeaf {
@@ -156,7 +171,8 @@ func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os
 	if conn.Send(handoff.Message{Ready: ready}) != nil {
 		return handoff.ExitFailure
 	}
-	if mode == modePanic {
+	if mode == modePanic || (mode == modePoison && !slices.Contains(a.SkipRouters, poison)) {
+		takeInHand(files)
 		panic("the loop found nonsense")
 	}
 	go func() {

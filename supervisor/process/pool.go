@@ -36,6 +36,8 @@ type Config struct {
 	Spare bool
 	// Sockets are the media sockets of each slot, open for the life of the pool.
 	Sockets []Sockets
+	// Reserve makes the last slot sleep until Wake, or until it goes on with Remains.
+	Reserve bool
 	// Remains are what a former supervisor left, at most one of a slot. Those slots go on
 	// with it, and report EventAdopted. Their sockets are to be among Sockets.
 	Remains []*Remains
@@ -111,7 +113,10 @@ type Event struct {
 	Epoch      ident.Epoch
 	Cause      string
 	Resumed    handoff.Resumed
-	Worker     *workerv1.WatchEventsResponse
+	// Skipped are the marks (package ledgerfile) of routers that were left out: again and
+	// again their worker crashed with them in hand.
+	Skipped []uint64
+	Worker  *workerv1.WatchEventsResponse
 }
 
 // State is where a slot stands; see keeper.
@@ -151,6 +156,8 @@ type WorkerInfo struct {
 	Version string
 	// Draining: the slot is to get no new channels.
 	Draining bool
+	// Reserve: the slot is that of Config.Reserve.
+	Reserve bool
 	// Usage is the worker's last report; nil before the first.
 	Usage *workerv1.ResourceUsage
 }
@@ -200,7 +207,11 @@ func NewPool(cfg Config, log *slog.Logger) (*Pool, error) {
 	}
 	p.program.Store(first)
 	for slot := range cfg.Slots {
-		p.keepers = append(p.keepers, newKeeper(p, ident.Slot(slot)))
+		k := newKeeper(p, ident.Slot(slot))
+		p.keepers = append(p.keepers, k)
+		if !cfg.Reserve || slot < cfg.Slots-1 {
+			k.awake()
+		}
 	}
 	for _, r := range cfg.Remains {
 		if int(r.Slot) >= cfg.Slots {
@@ -255,32 +266,50 @@ func (p *Pool) emit(ctx context.Context, e Event) {
 	}
 }
 
-// Workers returns a copy of every slot's state, by slot.
+// Workers returns a copy of every slot's state, by slot, without one that sleeps.
 func (p *Pool) Workers() []WorkerInfo {
-	infos := make([]WorkerInfo, len(p.keepers))
-	for i, k := range p.keepers {
-		infos[i] = k.snapshot()
+	infos := make([]WorkerInfo, 0, len(p.keepers))
+	for _, k := range p.keepers {
+		if k.isAwake() {
+			infos = append(infos, k.snapshot())
+		}
 	}
 	return infos
+}
+
+// Wake starts the slot that Config.Reserve keeps asleep, if there is one.
+func (p *Pool) Wake() {
+	if p.cfg.Reserve {
+		p.keepers[len(p.keepers)-1].awake()
+	}
 }
 
 // Client returns the control client of a slot while it serves, and the epoch of its
 // state. During a takeover its calls wait, within their deadline, and those that the
 // former process did not answer are made again.
 func (p *Pool) Client(slot ident.Slot) (workerv1.WorkerServiceClient, ident.Epoch, bool) {
-	if int(slot) >= len(p.keepers) {
+	k := p.keeper(slot)
+	if k == nil {
 		return nil, 0, false
 	}
-	return p.keepers[slot].current()
+	return k.current()
+}
+
+// keeper is that of a slot; nil: there is none, or it sleeps.
+func (p *Pool) keeper(slot ident.Slot) *keeper {
+	if int(slot) >= len(p.keepers) || !p.keepers[slot].isAwake() {
+		return nil
+	}
+	return p.keepers[slot]
 }
 
 // Drain says whether a slot is to get no new channels. Whoever places channels heeds
 // it. False: there is no such slot.
 func (p *Pool) Drain(slot ident.Slot, on bool) bool {
-	if int(slot) >= len(p.keepers) {
+	k := p.keeper(slot)
+	if k == nil {
 		return false
 	}
-	k := p.keepers[slot]
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.info.Draining = on

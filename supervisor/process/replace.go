@@ -39,11 +39,12 @@ func (k *keeper) replaceable(r replacement) error {
 // returns when that serves. Errors: errs.ErrNotFound without such a slot,
 // errs.ErrUnavailable when it does not serve or the state was lost, or the context's.
 func (p *Pool) Restart(ctx context.Context, slot ident.Slot) error {
-	if int(slot) >= len(p.keepers) {
+	k := p.keeper(slot)
+	if k == nil {
 		return fmt.Errorf("worker %d of %d: %w", slot, len(p.keepers), errs.ErrNotFound)
 	}
-	before := p.keepers[slot].snapshot()
-	after, err := p.keepers[slot].replaced(ctx, replacement{cause: CauseRestart})
+	before := k.snapshot()
+	after, err := k.replaced(ctx, replacement{cause: CauseRestart})
 	if err == nil && after.Epoch != before.Epoch {
 		return fmt.Errorf("worker %d could not go on with its state: %w", slot, errs.ErrUnavailable)
 	}

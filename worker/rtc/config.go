@@ -26,8 +26,9 @@ type Config struct {
 	// Ledger is where all state is kept that a successor needs; what it holds already
 	// is gone on with. Default: memory of the loop's own, which begins with nothing.
 	Ledger *ledger.Ledger
-	// SkipRouters are not gone on with: what the ledger holds of them is wiped.
-	SkipRouters []ident.RouterID
+	// SkipRouters are the marks of routers that are not gone on with: what the ledger
+	// holds of them is wiped.
+	SkipRouters []uint64
 	// Announced are the literal addresses and ports under which clients reach the
 	// media sockets, highest preference first. A call to CreateTransport may name
 	// others. Each serves UDP and TCP as far as the sockets of its family are there.

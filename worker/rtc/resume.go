@@ -9,6 +9,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/ledgerfile"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
@@ -77,7 +78,7 @@ func (l *Loop) makeRoomFor(transports map[ledger.Ref]*transport, producers map[l
 // resumeRouters builds all routers but those to be skipped, which are wiped.
 func (l *Loop) resumeRouters() {
 	for rec := range l.ledger.Routers.All() {
-		if slices.Contains(l.cfg.SkipRouters, ident.RouterID(rec.Name.String())) {
+		if slices.Contains(l.cfg.SkipRouters, ledgerfile.Mark(rec.Name.String())) {
 			l.ledger.Routers.Free(rec)
 			continue
 		}

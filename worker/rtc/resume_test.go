@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/ledgerfile"
 	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
 	"github.com/dspeak/sfu/worker/rtp"
@@ -309,7 +310,7 @@ func TestSkippedRoutersAreWiped(t *testing.T) {
 	state, _, err = ledger.Open(mem, 1)
 	mustNil(t, err)
 	l := &Loop{
-		cfg: Config{SkipRouters: []ident.RouterID{"poison"}}.withDefaults(), log: discardLog(), ledger: state,
+		cfg: Config{SkipRouters: []uint64{ledgerfile.Mark("poison")}}.withDefaults(), log: discardLog(), ledger: state,
 		table: newObjectTable(), events: make(chan Event, 1),
 	}
 	l.resume()
