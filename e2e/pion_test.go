@@ -33,6 +33,7 @@ type pionUser struct {
 
 	sendID, recvID, producer string
 
+	extra    atomic.Int64 // bytes of payload behind each packet's number
 	speaking sync.WaitGroup
 	stop     chan struct{}
 	received atomic.Uint64 // packets
@@ -112,7 +113,7 @@ func (u *pionUser) talk(track *webrtc.TrackLocalStaticRTP) {
 		}
 		packet := rtp.Packet{
 			Header:  rtp.Header{Version: 2, SequenceNumber: uint16(number), Timestamp: uint32(number * 960)},
-			Payload: binary.BigEndian.AppendUint64(nil, number),
+			Payload: append(binary.BigEndian.AppendUint64(nil, number), make([]byte, u.extra.Load())...),
 		}
 		if track.WriteRTP(&packet) != nil {
 			return

@@ -71,14 +71,15 @@ func serveAdmin(ctx context.Context, b *backend, u *upgrader, listener net.Liste
 }
 
 func (s *adminService) ListWorkers(context.Context, *adminv1.ListWorkersRequest) (*adminv1.ListWorkersResponse, error) {
+	infos := s.backend.workers.Workers()
 	s.backend.registry.mu.Lock()
-	loads := s.backend.loadsLocked()
+	loads := s.backend.loadsLocked(infos)
 	s.backend.registry.mu.Unlock()
 	resp := &adminv1.ListWorkersResponse{}
-	for i, w := range s.backend.workers.Workers() {
+	for i, w := range infos {
 		out := &adminv1.Worker{
 			Slot: uint32(w.Slot), Pid: uint32(w.PID), Generation: uint64(w.Generation), State: string(w.State), //nolint:gosec // counts
-			Version: w.Version, Draining: w.Draining,
+			Version: w.Version, Draining: w.Draining, Quarantine: w.Reserve,
 			Epoch: uint64(w.Epoch), Takeovers: uint32(w.Takeovers), //nolint:gosec // a count
 			CpuShare: w.Usage.GetCpuShare(), ResidentBytes: w.Usage.GetResidentBytes(),
 			Channels: uint32(loads[i].Channels), Transports: w.Usage.GetTransports(), //nolint:gosec // a count

@@ -37,6 +37,7 @@ type workers interface {
 	Workers() []process.WorkerInfo
 	Restart(ctx context.Context, slot ident.Slot) error
 	Drain(slot ident.Slot, on bool) bool
+	Wake()
 }
 
 // presence takes news for the main server; it never blocks.

@@ -87,7 +87,12 @@ func (b *backend) awaitDrained(ctx context.Context, slot ident.Slot) error {
 	defer ticker.Stop()
 	for {
 		b.registry.mu.Lock()
-		left := b.loadsLocked()[slot].Channels
+		left := 0
+		for _, ch := range b.registry.channels {
+			if ch.router != nil && ch.router.slot == slot {
+				left++
+			}
+		}
 		b.registry.mu.Unlock()
 		if left == 0 {
 			return nil

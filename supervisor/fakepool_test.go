@@ -112,6 +112,16 @@ func (p *fakePool) Drain(slot ident.Slot, on bool) bool {
 	return true
 }
 
+// Wake implements workers: the last slot sleeps where a test made it so.
+func (p *fakePool) Wake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := &p.infos[len(p.infos)-1]
+	if last.Reserve {
+		last.State = process.StateReady
+	}
+}
+
 // Restart implements workers.
 func (p *fakePool) Restart(_ context.Context, slot ident.Slot) error {
 	p.mu.Lock()

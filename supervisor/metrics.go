@@ -19,6 +19,7 @@ type collector struct {
 	channels, users, sessions, kicks, refused, workers *prometheus.Desc
 	cpu, resident, transports, producers, consumers    *prometheus.Desc
 	waiting, turnedAway, takeovers, lastTakeover, lost *prometheus.Desc
+	quarantined                                        *prometheus.Desc
 	received, sent, dropped, late                      *prometheus.Desc
 	restarts, workerGoroutine                          *prometheus.Desc
 	bytesReceived, bytesSent, socketFaults, segments   *prometheus.Desc
@@ -39,6 +40,7 @@ func newMetrics(b *backend, sockets *signaling.Server) *prometheus.Registry {
 		takeovers:       desc("worker_takeovers_total", "Processes that went on with the state of the one before, by why that ended.", "slot", "cause"),
 		lastTakeover:    desc("worker_last_takeover_seconds", "From the death of the process to its successor's readiness, of the last takeover.", "slot"),
 		lost:            desc("takeover_transports_dropped_total", "Transports that a takeover could not go on with."),
+		quarantined:     desc("channels_quarantined", "Channels in quarantine: they crashed their worker again and again."),
 		kicks:           desc("kicks_total", "Forced disconnects."),
 		refused:         desc("requests_refused_total", "Signaling requests answered with an error, by its kind.", "kind"),
 		workers:         desc("workers", "Worker slots by state.", "state"),
@@ -82,7 +84,9 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		users += len(ch.users)
 	}
 	gauge(c.channels, float64(len(r.channels)))
+	quarantined := len(r.poisoned)
 	r.mu.Unlock()
+	gauge(c.quarantined, float64(quarantined))
 	gauge(c.users, float64(users))
 	gauge(c.sessions, float64(c.sockets.Len()))
 	waiting, turnedAway := c.sockets.Waiting()

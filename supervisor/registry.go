@@ -24,6 +24,8 @@ type registry struct {
 	// emptied are channels of which a former supervisor may have told the main server,
 	// and in which nobody is.
 	emptied []ident.ChannelID
+	// poisoned are channels in quarantine, with when they leave it.
+	poisoned map[ident.ChannelID]time.Time
 	// drains are the deadlines of drains that have one.
 	drains map[ident.Slot]*time.Timer
 	closed bool // no grace any more: the process ends
@@ -42,6 +44,7 @@ func newRegistry() *registry {
 		channels: map[ident.ChannelID]*channel{},
 		sessions: map[*signaling.Session]*user{},
 		kicked:   map[membership]time.Time{},
+		poisoned: map[ident.ChannelID]time.Time{},
 		drains:   map[ident.Slot]*time.Timer{},
 		making:   map[string]struct{}{},
 	}

@@ -37,7 +37,7 @@ func (s *supervisor) findRemains(ctx context.Context, slots int, held *service.F
 
 // fits says whether the settings have a place for what is left of a slot.
 func fits(r *process.Remains, slots, port int) error {
-	if int(r.Slot) >= slots {
+	if int(r.Slot) > slots { // one more is for the quarantine
 		return fmt.Errorf("worker %d of %d: %w", r.Slot, slots, errs.ErrInvalid)
 	}
 	for i, f := range r.Sockets.Files {

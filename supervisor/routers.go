@@ -44,9 +44,8 @@ func (c *call) router(ctx context.Context) (*user, *router, error) {
 			}
 		}
 		ch.placing = make(chan struct{})
-		loads := c.loadsLocked()
 		c.registry.mu.Unlock()
-		r, err := c.place(ctx, ch, loads)
+		r, err := c.place(ctx, ch, c.eligible(ctx, ch.id))
 		if again, err := c.placed(ctx, ch, r, err); !again {
 			return nil, nil, err
 		}
@@ -80,14 +79,13 @@ func (c *call) placed(ctx context.Context, ch *channel, r *router, err error) (a
 }
 
 // loadsLocked are the figures that placement decides by.
-func (b *backend) loadsLocked() []placement.Load {
+func (b *backend) loadsLocked(infos []process.WorkerInfo) []placement.Load {
 	channels := map[ident.Slot]int{}
 	for _, ch := range b.registry.channels {
 		if ch.router != nil {
 			channels[ch.router.slot]++
 		}
 	}
-	infos := b.workers.Workers()
 	loads := make([]placement.Load, len(infos))
 	for i, w := range infos {
 		loads[i] = placement.Load{

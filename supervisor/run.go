@@ -121,13 +121,13 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 	if s.admin, err = listenAdmin(ctx, filepath.Join(s.dir.path, "supervisor.sock")); err != nil {
 		return s, err
 	}
-	if err := s.openPool(slots, cpus); err != nil {
+	if err := s.openPool(cpus); err != nil {
 		return s, err
 	}
 	return s, s.wire()
 }
 
-func (s *supervisor) openPool(slots int, cpus []int) error {
+func (s *supervisor) openPool(cpus []int) error {
 	binary := s.cfg.Workers.Binary
 	if binary == "" {
 		self, err := os.Executable()
@@ -138,7 +138,7 @@ func (s *supervisor) openPool(slots int, cpus []int) error {
 	}
 	var err error
 	s.pool, err = process.NewPool(process.Config{
-		Binary: binary, RunDir: s.dir.path, Slots: slots, CPUs: cpus, Spare: s.cfg.Workers.Spare,
+		Binary: binary, RunDir: s.dir.path, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus, Spare: s.cfg.Workers.Spare,
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
 		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: s.Hurry.Done(),
@@ -228,7 +228,7 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	group.Go(func() error { return s.Manager.Watch(inner, s.backend.alive) }) // it ends at once without a watchdog
 	s.Guard.Disarm()
 	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
-	err := s.Manager.Ready(fmt.Sprintf("serves on %s with %d workers", s.http.Addr(), len(s.media.slots)))
+	err := s.Manager.Ready(fmt.Sprintf("serves on %s with %d workers", s.http.Addr(), len(s.pool.Workers())))
 	select {
 	case <-outer.Done():
 		err = errors.Join(err, s.Manager.Stopping())

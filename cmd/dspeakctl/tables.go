@@ -23,12 +23,16 @@ func writeWorkers(w io.Writer, m *adminv1.ListWorkersResponse) {
 	writeSocketFaults(w, m.GetWorkers())
 }
 
-// stateOf is a worker's state; one that serves may be drained.
+// stateOf is a worker's state and what is special about it.
 func stateOf(x *adminv1.Worker) string {
+	state := x.GetState()
 	if x.GetDraining() {
-		return x.GetState() + ", drained"
+		state += ", drained"
 	}
-	return x.GetState()
+	if x.GetQuarantine() {
+		state += ", quarantine"
+	}
+	return state
 }
 
 // writeSocketFaults adds a table of what went wrong on media sockets, if anything did.

@@ -29,11 +29,13 @@ func TestPoisonIsSkipped(t *testing.T) {
 func TestBlames(t *testing.T) {
 	var b blames
 	now := time.Unix(1000, 0)
-	if b.note(1, now) || b.note(1, now) || b.note(2, now) {
-		t.Fatal("poison too soon")
-	}
-	if !b.note(1, now) || b.note(1, now) {
-		t.Fatal("the third crash makes poison, which begins anew")
+	for i, step := range []struct {
+		mark uint64
+		want bool
+	}{{1, false}, {1, false}, {2, false}, {1, true}, {1, false}} { // the third crash makes poison, which begins anew
+		if got := b.note(step.mark, now); got != step.want {
+			t.Fatalf("step %d: poison %v", i, got)
+		}
 	}
 	if b.note(2, now.Add(blameHalfLife)) || b.note(2, now.Add(2*blameHalfLife)) {
 		t.Fatal("nothing is forgotten")

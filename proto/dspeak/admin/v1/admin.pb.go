@@ -134,6 +134,8 @@ type Worker struct {
 	Version string `protobuf:"bytes,20,opt,name=version,proto3" json:"version,omitempty"`
 	// The worker gets no new channels.
 	Draining bool `protobuf:"varint,21,opt,name=draining,proto3" json:"draining,omitempty"`
+	// The worker has only channels that crashed theirs again and again.
+	Quarantine bool `protobuf:"varint,22,opt,name=quarantine,proto3" json:"quarantine,omitempty"`
 	// What went wrong on the media sockets, by cause: those of the metric
 	// dspeak_worker_socket_faults_total.
 	SocketFaults  map[string]uint64 `protobuf:"bytes,30,rep,name=socket_faults,json=socketFaults,proto3" json:"socket_faults,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -314,6 +316,13 @@ func (x *Worker) GetVersion() string {
 func (x *Worker) GetDraining() bool {
 	if x != nil {
 		return x.Draining
+	}
+	return false
+}
+
+func (x *Worker) GetQuarantine() bool {
+	if x != nil {
+		return x.Quarantine
 	}
 	return false
 }
@@ -1482,7 +1491,7 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\x1bdspeak/admin/v1/admin.proto\x12\x0fdspeak.admin.v1\"\x14\n" +
 	"\x12ListWorkersRequest\"H\n" +
 	"\x13ListWorkersResponse\x121\n" +
-	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xae\x06\n" +
+	"\aworkers\x18\x01 \x03(\v2\x17.dspeak.admin.v1.WorkerR\aworkers\"\xce\x06\n" +
 	"\x06Worker\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
 	"\x03pid\x18\x02 \x01(\rR\x03pid\x12\x1e\n" +
@@ -1509,7 +1518,10 @@ const file_dspeak_admin_v1_admin_proto_rawDesc = "" +
 	"\ttakeovers\x18\x12 \x01(\rR\ttakeovers\x12-\n" +
 	"\x10last_takeover_ms\x18\x13 \x01(\x01H\x01R\x0elastTakeoverMs\x88\x01\x01\x12\x18\n" +
 	"\aversion\x18\x14 \x01(\tR\aversion\x12\x1a\n" +
-	"\bdraining\x18\x15 \x01(\bR\bdraining\x12N\n" +
+	"\bdraining\x18\x15 \x01(\bR\bdraining\x12\x1e\n" +
+	"\n" +
+	"quarantine\x18\x16 \x01(\bR\n" +
+	"quarantine\x12N\n" +
 	"\rsocket_faults\x18\x1e \x03(\v2).dspeak.admin.v1.Worker.SocketFaultsEntryR\fsocketFaults\x1a?\n" +
 	"\x11SocketFaultsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +

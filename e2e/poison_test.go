@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
+)
+
+// frailWorker builds a worker whose media loop panics of packets above 1,000 bytes.
+func frailWorker(t *testing.T) string {
+	t.Helper()
+	source, err := filepath.Abs("../worker/rtc/receive.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mark = "	l.take(t.router)\n"
+	frail := strings.Replace(string(text), mark, mark+"	if len(b) > 1000 {\n		panic(\"poison\")\n	}\n", 1)
+	if frail == string(text) {
+		t.Fatalf("%s has no place for the fault", source)
+	}
+	dir := t.TempDir()
+	changed, overlay, program := filepath.Join(dir, "receive.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "worker")
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {source: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, b := range map[string][]byte{changed: []byte(frail), overlay: replace} {
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "build", "-overlay", overlay, "-o", program, "../cmd/worker").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return program
+}
+
+// TestPoisonChannel has a channel crash its worker again and again: it goes to a worker
+// of its own, and the others on the former one go on.
+func TestPoisonChannel(t *testing.T) {
+	s := startServer(t, settings{frail: true, env: map[string]string{"DSPEAK_WORKER_BINARY": frailWorker(t)}})
+	speaker, listener := s.enterPion(t, "ann", "good", pionOptions{}), s.enterPion(t, "bob", "good", pionOptions{})
+	speaker.speak(t)
+	listener.hear(t, speaker.producer)
+	eventually(t, 20*time.Second, listener.hearing(20))
+	eve := s.enterPion(t, "eve", "bad", pionOptions{})
+	eve.speak(t)
+	before := s.busyFor(t, "bad")
+	known := len(listener.all())
+	eve.extra.Store(1000)
+	eventually(t, startTimeout, func() error {
+		for _, m := range eve.all() {
+			if m.Type == "transport-closed" {
+				return nil
+			}
+		}
+		return fmt.Errorf("eve is told %d messages, none of them that her transport is closed", len(eve.all()))
+	})
+	eventually(t, 20*time.Second, listener.hearing(50))
+	after := s.busyFor(t, "good")
+	if after.GetSlot() != before.GetSlot() || after.GetEpoch() != before.GetEpoch() || after.GetTakeovers() != 3 {
+		t.Errorf("the others' worker: %v, then %v", before, after)
+	}
+	if all := listener.all(); len(all) != known {
+		t.Errorf("bob is told %s", all[known].raw)
+	}
+	again := s.enterPion(t, "eve", "bad", pionOptions{})
+	again.speak(t)
+	own := s.busyFor(t, "bad")
+	if own.GetSlot() == after.GetSlot() || !own.GetQuarantine() {
+		t.Fatalf("the channel is on %v", own)
+	}
+	again.extra.Store(1000)
+	eventually(t, startTimeout, func() error {
+		got, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+		if err != nil {
+			return err
+		}
+		for _, w := range got.GetWorkers() {
+			if w.GetSlot() == own.GetSlot() && w.GetTakeovers() == 0 {
+				return fmt.Errorf("the channel's own worker lives: %v", w)
+			}
+			if w.GetSlot() == after.GetSlot() && w.GetPid() != after.GetPid() {
+				t.Fatalf("the others' worker crashed again: %v", w)
+			}
+		}
+		return nil
+	})
+	out, err := s.dspeakctl(t, "workers")
+	if err != nil || !strings.Contains(out, "quarantine") {
+		t.Errorf("%v: %s", err, out)
+	}
+	eventually(t, 20*time.Second, listener.hearing(50))
+}
