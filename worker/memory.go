@@ -15,9 +15,8 @@ import (
 // memoryInterval is how often a worker looks whether users came or left.
 const memoryInterval = 2 * time.Second
 
-// warmBytes is about what a successor takes for 200 users, the log of sent packets
-// included.
-const warmBytes = 17 << 20
+// warmBytes is about what a successor's objects take for 200 users.
+const warmBytes = 9 << 20
 
 // warmHeap gives the heap of a process that waits for a slot its memory before it is
 // needed: page faults were half the time that a successor took to build what it goes on

@@ -36,7 +36,7 @@ func main() {
 // numbers are how often faults strike unless that is chosen.
 func numbers() map[faults.Kind]int {
 	return map[faults.Kind]int{
-		faults.Kill: 200, faults.Segfault: 8, faults.Stop: 10, faults.Double: 10,
+		faults.Kill: 200, faults.Segfault: 6, faults.Stop: 10, faults.Double: 10,
 		faults.Restart: 10, faults.Supervisor: 10, faults.Upgrade: 2,
 	}
 }
