@@ -21,8 +21,6 @@ type Report struct {
 	// same call without a fault, between the faults.
 	Strikes map[Kind]Strikes `json:"strikes"`
 	Control Gaps             `json:"control"`
-	// Together are the gaps of all faults of workers that end the process at once.
-	Together Gaps `json:"workerKills"`
 	// Supervisor times are from the new one's start.
 	Served   Distribution `json:"supervisorServed"`
 	Adopted  Distribution `json:"supervisorAdopted"`
@@ -105,20 +103,12 @@ func (r *Report) finish(run *run) {
 func (r *Report) fill(c *conductor) {
 	r.Control = c.control.gaps(c.controlMessages)
 	r.Strikes = map[Kind]Strikes{}
-	var kills windows
 	for kind, s := range c.strikes {
 		r.Strikes[kind] = Strikes{
 			Gaps: s.windows.gaps(s.messages), Done: s.done, Failed: s.failed,
 			Audible: distribution(s.audible),
 		}
-		if kind == Kill || kind == Segfault {
-			kills.udp = append(kills.udp, s.windows.udp...)
-			kills.tcp = append(kills.tcp, s.windows.tcp...)
-			kills.lost += s.windows.lost
-			kills.lostByTCP += s.windows.lostByTCP
-		}
 	}
-	r.Together = kills.gaps(0)
 	r.Served, r.Adopted = distribution(c.supervisors.served), distribution(c.supervisors.adopted)
 	r.Returned = distribution(c.supervisors.returned)
 }
@@ -157,7 +147,7 @@ func (r *Report) target() {
 			r.Targets = append(r.Targets, Target{What: what, Limit: limit, Got: got, Met: got <= limit})
 		}
 	}
-	kills, stops := r.Together.Gap, r.Strikes[Stop].Gap
+	kills, stops := r.Strikes[Kill].Gap, r.Strikes[Stop].Gap
 	add("gap of worker kills, p50", 20*time.Millisecond, kills.Count, kills.P50)
 	add("gap of worker kills, p99", 100*time.Millisecond, kills.Count, kills.P99)
 	add("gap of hangs, longest", time.Second, stops.Count, stops.Max)
