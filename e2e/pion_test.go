@@ -28,6 +28,7 @@ type pionOptions struct {
 type pionUser struct {
 	*socket
 	name    string
+	channel string
 	options pionOptions
 	api     *webrtc.API
 
@@ -36,6 +37,7 @@ type pionUser struct {
 	extra    atomic.Int64 // bytes of payload behind each packet's number
 	speaking sync.WaitGroup
 	stop     chan struct{}
+	changes  atomic.Int64  // of its connections' states
 	received atomic.Uint64 // packets
 	last     atomic.Uint64 // number in the newest packet's payload
 	broken   atomic.Pointer[string]
@@ -60,7 +62,7 @@ func (s *server) enterPion(t *testing.T, name, channel string, options pionOptio
 			t.Fatal(err)
 		}
 	}
-	u := &pionUser{name: name, options: options, stop: make(chan struct{}), socket: s.enter(t, name, channel)}
+	u := &pionUser{name: name, channel: channel, options: options, stop: make(chan struct{}), socket: s.enter(t, name, channel)}
 	u.api = webrtc.NewAPI(webrtc.WithSettingEngine(engine), webrtc.WithMediaEngine(&media))
 	u.capabilities(t)
 	t.Cleanup(func() {
@@ -68,6 +70,17 @@ func (s *server) enterPion(t *testing.T, name, channel string, options pionOptio
 		u.speaking.Wait()
 	})
 	return u
+}
+
+// comeBack opens a socket anew, and must get the former session.
+func (u *pionUser) comeBack(t *testing.T, s *server) {
+	t.Helper()
+	u.socket = s.dial(t, u.name, u.channel)
+	var got struct{ Message string }
+	u.expect(t, "connected").decode(t, &got)
+	if got.Message != "dspeak session restored" {
+		t.Errorf("%s is told %q", u.name, got.Message)
+	}
 }
 
 // speak opens a transport and sends numbered packets until the test ends.
@@ -191,6 +204,8 @@ func (u *pionUser) connection(t *testing.T) *webrtc.PeerConnection {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pc.OnConnectionStateChange(func(webrtc.PeerConnectionState) { u.changes.Add(1) })
+	pc.OnICEConnectionStateChange(func(webrtc.ICEConnectionState) { u.changes.Add(1) })
 	t.Cleanup(func() {
 		if err := pc.GracefulClose(); err != nil {
 			t.Error(err)

@@ -34,8 +34,10 @@ type settings struct {
 	workers int        // 1 when zero
 	space   *namespace // nil: the machine's own
 	main    *mainServer
-	frail   bool   // its workers panic
-	host    string // of the URLs, 127.0.0.1 when empty
+	manager *manager // nil: none
+	frail   bool     // its workers panic
+	host    string   // of the URLs, 127.0.0.1 when empty
+	program string   // supervisor in use, that of bin when empty
 }
 
 // server is a running supervisor with its workers.
@@ -86,8 +88,13 @@ func (s *server) start(t *testing.T) {
 	}
 	maps.Copy(env, s.settings.env)
 	args := append([]string{"--workers", strconv.Itoa(s.settings.workers)}, s.settings.args...)
-	s.cmd = s.settings.space.command(context.WithoutCancel(t.Context()), bin.supervisor, args...)
-	s.cmd.Env = environment(env)
+	program := firstOf(s.settings.program, bin.supervisor)
+	if m := s.settings.manager; m != nil {
+		s.cmd = m.command(context.WithoutCancel(t.Context()), program, args...)
+	} else {
+		s.cmd = s.settings.space.command(context.WithoutCancel(t.Context()), program, args...)
+	}
+	s.cmd.Env = append(environment(env), s.cmd.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -102,6 +109,22 @@ func (s *server) start(t *testing.T) {
 		<-s.exited
 		t.Fatalf("supervisor: %v\n%s", err, s.log.tail(40))
 	}
+}
+
+// kill ends the supervisor as a crash does: its workers go on.
+func (s *server) kill(t *testing.T) {
+	t.Helper()
+	if err := s.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.exited
+}
+
+// again starts a supervisor after kill, and returns when it serves.
+func (s *server) again(t *testing.T) {
+	t.Helper()
+	s.exited, s.exitErr = make(chan struct{}), nil
+	s.start(t)
 }
 
 // environment is small, so that nothing of the machine's own settings counts.
