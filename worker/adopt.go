@@ -52,16 +52,18 @@ func (w *worker) obey(ctx context.Context, conn *handoff.Conn) error {
 		return err
 	}
 	w.log.Info("worker serves", slog.String("socket", w.assign.Socket))
-	for {
-		if w.follow(ctx, conn) || ctx.Err() != nil {
+	for adopted := false; ; adopted = true {
+		retired := w.follow(ctx, conn)
+		if adopted { // the first connection is the caller's
+			_ = conn.Close()
+		}
+		if retired || ctx.Err() != nil {
 			return nil
 		}
-		next, ok := w.awaitAdoption(ctx, offers, time.Now())
-		if !ok {
+		var ok bool
+		if conn, ok = w.awaitAdoption(ctx, offers, time.Now()); !ok {
 			return nil
 		}
-		defer func() { _ = next.Close() }()
-		conn = next
 	}
 }
 

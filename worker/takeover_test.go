@@ -239,6 +239,34 @@ func TestAdoption(t *testing.T) {
 	}
 }
 
+// TestAdoptionsLeaveNothing: after any number of supervisors a worker has the files that
+// it had after the first.
+func TestAdoptionsLeaveNothing(t *testing.T) {
+	s := newSlot(t)
+	r := newRun(t)
+	s.assign(t, r, 1, nil)
+	_ = r.parent.Close()
+	one := func() int {
+		conn, m, files := adopt(t, s)
+		if m.Adopted.Refused != "" {
+			t.Fatalf("refused: %s", m.Adopted.Refused)
+		}
+		_ = closeAll(files)
+		entries, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip(err)
+		}
+		_ = conn.Close()
+		return len(entries)
+	}
+	first := one()
+	for range 5 {
+		if now := one(); now > first {
+			t.Fatalf("%d open files, %d after the first supervisor", now, first)
+		}
+	}
+}
+
 func TestOffersThatAreNone(t *testing.T) {
 	s := newSlot(t)
 	r := newRun(t)
