@@ -212,6 +212,13 @@ func TestHungWorkerIsReplaced(t *testing.T) {
 	}
 }
 
+func TestControlSideThatStopsCountsAsHung(t *testing.T) {
+	p, _ := startPool(t, modeControlStops, testConfig(t))
+	if e := next(t, p, EventTakeover); !strings.Contains(e.Cause, "the control side stands still") {
+		t.Fatalf("cause %q", e.Cause)
+	}
+}
+
 func TestStoppedLoopCountsAsHung(t *testing.T) {
 	p, _ := startPool(t, modeStopped, testConfig(t))
 	if e := next(t, p, EventTakeover); !strings.Contains(e.Cause, errNotServing.Error()) {

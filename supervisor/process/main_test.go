@@ -20,6 +20,7 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/ledgerfile"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
@@ -45,6 +46,7 @@ const (
 	modeRefusesState  = "refuses state"  // says that it cannot go on with any
 	modeNew           = "new"            // as good, but another version
 	modeOtherLayout   = "other layout"   // keeps its state in another way
+	modeControlStops  = "control stops"  // its media loop beats, its control side does so once
 	modePoison        = "poison"         // dies of a router that it has in hand, unless told to skip it
 	modeDeaf          = "deaf"           // does not answer who wants to adopt it
 )
@@ -143,6 +145,21 @@ func takeInHand(files []*os.File) {
 	}
 }
 
+// beatLoop beats as a media loop does.
+func beatLoop(files []*os.File, generation ident.Generation) {
+	for _, f := range files {
+		view, err := ledgerfile.OpenHeader(f)
+		if err != nil || f.Name() != handoff.FileLedger {
+			continue
+		}
+		view.SetGeneration(uint64(generation))
+		view.BeatControl(ledgerfile.Now())
+		for range time.Tick(10 * time.Millisecond) {
+			view.BeatLoop(ledgerfile.Now())
+		}
+	}
+}
+
 func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os.File) int {
 	offer := offerAdoption
 	if mode == modeDeaf {
@@ -167,6 +184,9 @@ func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os
 	ready := &handoff.Ready{}
 	if a.Takeover {
 		ready.Resumed = &handoff.Resumed{Consumers: 5}
+	}
+	if mode == modeControlStops {
+		go beatLoop(files, a.Generation)
 	}
 	if conn.Send(handoff.Message{Ready: ready}) != nil {
 		return handoff.ExitFailure

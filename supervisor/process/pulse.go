@@ -13,15 +13,16 @@ import (
 )
 
 const (
-	// pulseInterval is how often a worker's media loop is looked at.
+	// pulseInterval is how often a worker's beats are looked at.
 	pulseInterval = 50 * time.Millisecond
-	// A loop turns at least every 100 ms: one that did not for standsStill is hung.
+	// A loop turns at least every 100 ms, the control side beats every 50 ms: what did not
+	// for standsStill is hung.
 	standsStill = 350 * time.Millisecond
 	// suspicious is from when on it is asked what the loop's thread waits for.
 	suspicious = 150 * time.Millisecond
 )
 
-// pulse decides whether a media loop stands still, by the beats in its ledger.
+// pulse decides whether a part of a worker stands still, by its beats in the ledger.
 type pulse struct {
 	beat   int64 // the last one seen
 	thread int   // the one that was looked at, once known is set
@@ -30,7 +31,7 @@ type pulse struct {
 	waited int64 // how long it has since that became suspicious
 }
 
-// still says whether the loop stands still. Time in which its thread was ready to run
+// still says whether the part stands still. Time in which its thread was ready to run
 // but had no CPU does not count: the machine is busy then, and a new process would
 // fare no better. A stopped thread and one that runs in circles wait for none. All in
 // nanoseconds; runDelay tells how long the thread has waited so far.
@@ -50,7 +51,7 @@ func (p *pulse) still(now, beat int64, thread int, runDelay func(thread int) int
 	return age-time.Duration(p.waited) >= standsStill
 }
 
-// checkPulse returns why the worker's media loop counts as hung, "" when ctx ends first
+// checkPulse returns why the worker's media loop or control side counts as hung, "" when ctx ends first
 // or there is no ledger to see it by.
 func (m *monitor) checkPulse(ctx context.Context, ledger *os.File, pid int) string {
 	if ledger == nil {
@@ -64,29 +65,37 @@ func (m *monitor) checkPulse(ctx context.Context, ledger *os.File, pid int) stri
 	defer func() { _ = view.Close() }() // it is mapped
 	ticker := time.NewTicker(pulseInterval)
 	defer ticker.Stop()
-	var p pulse
+	var loop, control pulse
+	delay := func(thread int) int64 { return runDelay(pid, thread) }
 	for {
 		select {
 		case <-ctx.Done():
 			return ""
 		case <-ticker.C:
 		}
-		loop, _ := view.Beats()
+		turned, answered := view.Beats()
 		if view.Generation() != uint64(m.from.Generation) {
 			continue // its predecessor's
 		}
-		if p.still(ledgerfile.Now(), loop, view.LoopThread(), func(thread int) int64 { return runDelay(pid, thread) }) {
-			return fmt.Sprintf("hung: the media loop stands still for %v", time.Duration(ledgerfile.Now()-loop))
+		now := ledgerfile.Now()
+		if loop.still(now, turned, view.LoopThread(), delay) {
+			return fmt.Sprintf("hung: the media loop stands still for %v", time.Duration(now-turned))
+		}
+		if control.still(now, answered, allThreads, delay) {
+			return fmt.Sprintf("hung: the control side stands still for %v", time.Duration(now-answered))
 		}
 	}
 }
 
+// allThreads stands for all threads of a process: goroutines run on any.
+const allThreads = 0
+
 // runDelay is how long a thread was ready to run without a CPU, in nanoseconds (the
-// second field of schedstat, proc(5)), all threads together for thread 0; 0 where the
+// second field of schedstat, proc(5)), all threads together for allThreads; 0 where the
 // system does not tell.
 func runDelay(pid, thread int) int64 {
 	tasks := "/proc/" + strconv.Itoa(pid) + "/task/"
-	if thread != 0 {
+	if thread != allThreads {
 		return runDelayOf(tasks + strconv.Itoa(thread))
 	}
 	threads, err := os.ReadDir(tasks)
