@@ -16,7 +16,14 @@ import (
 // frailWorker builds a worker whose media loop panics of packets above 1,000 bytes.
 func frailWorker(t *testing.T) string {
 	t.Helper()
-	source, err := filepath.Abs("../worker/rtc/receive.go")
+	const mark = "	l.take(t.router)\n"
+	return changedWorker(t, "../worker/rtc/receive.go", mark, mark+"	if len(b) > 1000 {\n		panic(\"poison\")\n	}\n")
+}
+
+// changedWorker builds a worker of which one place of the source is another text.
+func changedWorker(t *testing.T, source, old, other string) string {
+	t.Helper()
+	source, err := filepath.Abs(source)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,18 +31,16 @@ func frailWorker(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const mark = "	l.take(t.router)\n"
-	frail := strings.Replace(string(text), mark, mark+"	if len(b) > 1000 {\n		panic(\"poison\")\n	}\n", 1)
-	if frail == string(text) {
-		t.Fatalf("%s has no place for the fault", source)
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%s has no place for the change", source)
 	}
 	dir := t.TempDir()
-	changed, overlay, program := filepath.Join(dir, "receive.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "worker")
+	changed, overlay, program := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json"), filepath.Join(dir, "worker")
 	replace, err := json.Marshal(map[string]map[string]string{"Replace": {source: changed}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, b := range map[string][]byte{changed: []byte(frail), overlay: replace} {
+	for path, b := range map[string][]byte{changed: []byte(strings.Replace(string(text), old, other, 1)), overlay: replace} {
 		if err := os.WriteFile(path, b, 0o600); err != nil {
 			t.Fatal(err)
 		}

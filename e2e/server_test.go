@@ -129,7 +129,7 @@ func (s *server) again(t *testing.T) {
 
 // environment is small, so that nothing of the machine's own settings counts.
 func environment(env map[string]string) []string {
-	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66"}
+	list := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.TempDir(), "GORACE=halt_on_error=1 exitcode=66 atexit_sleep_ms=100"}
 	for name, value := range env {
 		if value != "" {
 			list = append(list, name+"="+value)

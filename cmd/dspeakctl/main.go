@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -100,12 +101,13 @@ func defaultSocket() string {
 // answerTimeout is how long the supervisor may take.
 const answerTimeout = 5 * time.Second
 
-// explain turns the error of a call into one line for people.
-func (c *control) explain(err error) error {
-	switch status.Code(err) {
-	case codes.Unavailable:
+// explain turns the error of a call into one line for people. answered: the supervisor
+// itself said so.
+func (c *control) explain(err error, answered bool) error {
+	switch code := status.Code(err); {
+	case code == codes.Unavailable && !answered:
 		return fmt.Errorf("no supervisor answers on %s; start it, or name its socket by --socket or its directory by DSPEAK_RUN_DIR", c.socket)
-	case codes.DeadlineExceeded:
+	case code == codes.DeadlineExceeded:
 		return fmt.Errorf("the supervisor on %s does not answer within %v", c.socket, answerTimeout+c.patience)
 	default:
 		return errors.New(status.Convert(err).Message())
@@ -135,7 +137,7 @@ func (c *control) run(ask request) func(*cobra.Command, []string) error {
 		defer cancel()
 		answer, err := ask(ctx, adminv1.NewAdminServiceClient(conn), args)
 		if err != nil {
-			return c.explain(err)
+			return c.explain(err, conn.GetState() == connectivity.Ready)
 		}
 		if !c.json {
 			return write(cmd.OutOrStdout(), answer)

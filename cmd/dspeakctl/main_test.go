@@ -57,6 +57,10 @@ func (f fakeSupervisor) KickUser(_ context.Context, r *adminv1.KickUserRequest) 
 	return &adminv1.KickUserResponse{Sockets: 2}, nil
 }
 
+func (fakeSupervisor) Upgrade(context.Context, *adminv1.UpgradeRequest) (*adminv1.UpgradeResponse, error) {
+	return nil, status.Error(codes.Unavailable, "worker 0 does not serve with the new program")
+}
+
 // serve runs a fake supervisor and returns it with the path of its socket.
 func serve(t *testing.T) (fakeSupervisor, string) {
 	t.Helper()
@@ -151,6 +155,7 @@ func TestFaults(t *testing.T) {
 	}{
 		"no supervisor":   {[]string{"workers"}, "no supervisor answers on /nowhere/supervisor.sock; start it"},
 		"no such channel": {[]string{"channel", "attic", "--socket", path}, `channel "attic": not found`},
+		"no new worker":   {[]string{"upgrade", "--socket", path}, "worker 0 does not serve with the new program"},
 		"a missing word":  {[]string{"kick", "lobby", "--socket", path}, "accepts 2 arg(s), received 1"},
 		"another command": {[]string{"dance"}, `unknown command "dance"`},
 		"another flag":    {[]string{"workers", "--loud"}, "unknown flag: --loud"},
