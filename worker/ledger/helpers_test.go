@@ -66,13 +66,15 @@ type actor struct {
 	l   *Ledger
 	rng *rand.Rand
 	n   int
+	// prefix begins its names.
+	prefix string
 }
 
 func (a *actor) blob() []byte {
 	return bytes.Repeat([]byte{byte('a' + a.n%26)}, 1+a.rng.IntN(3*blockData))
 }
 
-func (a *actor) name() string { a.n++; return fmt.Sprint("n", a.n) }
+func (a *actor) name() string { a.n++; return fmt.Sprint(a.prefix, "n", a.n) }
 
 // pick is a random live record, nil when there is none.
 func pick[R any, P record[R]](a *actor, t *Table[R, P]) P {
