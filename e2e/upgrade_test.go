@@ -149,6 +149,28 @@ func TestUpgrade(t *testing.T) {
 	if now := speaker.changes.Load() + listener.changes.Load(); now != changes {
 		t.Errorf("connections changed their state %d times", now-changes)
 	}
+	t.Run("a supervisor that cannot be executed", func(t *testing.T) {
+		vanishing := filepath.Join(t.TempDir(), "supervisor")
+		if err := os.WriteFile(vanishing, []byte("#!/bin/sh\nrm \"$0\"\n"), 0o600); err != nil { // it passes the check
+			t.Fatal(err)
+		}
+		install(t, vanishing, in.supervisor)
+		before, lost := s.busyFor(t, "new"), listener.missing()
+		out, err := s.dspeakctl(t, "upgrade")
+		if err == nil || !strings.Contains(out, "went back to the former program") || !strings.Contains(out, "no such file") {
+			t.Fatalf("%v: %s", err, out)
+		}
+		install(t, bin.supervisor, in.supervisor)
+		speaker.comeBack(call, s)
+		listener.comeBack(call, s)
+		eventually(t, 20*time.Second, listener.hearing(20))
+		if lost = listener.missing() - lost; lost > maxUpgradeLoss {
+			t.Errorf("%d packets lost", lost)
+		}
+		if after := s.busyFor(t, "new"); after.GetEpoch() != before.GetEpoch() || int(s.self(t).GetPid()) != pid {
+			t.Errorf("the worker was %v, is %v", before, after)
+		}
+	})
 	t.Run("a drain before the new program", func(t *testing.T) {
 		install(t, foreign, in.worker)
 		before := s.busyFor(t, "new")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
 	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
 )
@@ -60,7 +61,7 @@ func (s *adminService) Upgrade(ctx context.Context, req *adminv1.UpgradeRequest)
 func (s *adminService) GetSupervisor(context.Context, *adminv1.GetSupervisorRequest) (*adminv1.GetSupervisorResponse, error) {
 	self := s.upgrade.self
 	return &adminv1.GetSupervisorResponse{
-		Pid: uint32(os.Getpid()), Version: s.upgrade.version(), UptimeMs: uint64(time.Since(s.upgrade.started).Milliseconds()), //nolint:gosec // positive
+		Pid: uint32(os.Getpid()), Version: handoff.Version(), UptimeMs: uint64(time.Since(s.upgrade.started).Milliseconds()), //nolint:gosec // positive
 		Replacements: uint32(self.Replacements), RolledBack: self.RolledBack, //nolint:gosec // a count
 	}, nil
 }

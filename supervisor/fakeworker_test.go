@@ -299,7 +299,7 @@ func (w *fakeWorker) setPaused(id string, paused bool, fault error) error {
 }
 
 func (w *fakeWorker) Dump(_ context.Context, r *workerv1.DumpRequest) (*workerv1.DumpResponse, error) {
-	dump := &workerv1.WorkerDump{Epoch: uint64(w.epoch)}
+	dump := &workerv1.WorkerDump{Epoch: uint64(w.epoch), RtpCapabilities: &workerv1.RtpCapabilities{}}
 	for id := range w.routers {
 		if r.GetRouterId() == "" || id == r.GetRouterId() {
 			dump.Routers = append(dump.Routers, w.dumpRouter(id))

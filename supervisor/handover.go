@@ -41,7 +41,7 @@ func (s *supervisor) leave(hurry context.Context) error {
 	if err := s.sockets.Close(ctx, wire.CloseRestart, wire.ReasonRestart); err != nil {
 		s.log.Warn("sockets did not end in time", obs.Err(err))
 	}
-	s.backend.background.Wait()
+	s.backend.awaitBackground(ctx)
 	return s.Manager.Reloading()
 }
 
@@ -50,7 +50,8 @@ func (s *supervisor) leave(hurry context.Context) error {
 func (s *supervisor) handOver() (*service.Files, error) {
 	files := s.pool.HeldFiles()
 	files[lockName], files[httpName] = s.dir.lock, s.successor
-	s.log.Error("supervisor is not replaced", obs.Err(s.Self.Replace(files)))
+	fault := s.Self.Replace(files)
+	s.log.Error("supervisor is not replaced, this one goes on", obs.Err(fault))
 	again, err := service.FilesOf(files)
 	for _, f := range files {
 		err = errors.Join(err, f.Close())

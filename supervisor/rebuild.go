@@ -96,27 +96,13 @@ func (b *backend) askAdopted(ctx context.Context, slot ident.Slot) *adopted {
 		err = fmt.Errorf("dump of epoch %d, want %d: %w", w.dump.GetEpoch(), epoch, errs.ErrUnavailable)
 	}
 	if err == nil {
-		w.capabilities, err = askCapabilities(ctx, client)
+		w.capabilities, err = toJSON(w.dump.GetRtpCapabilities())
 	}
 	if err != nil {
 		b.log.Error("adopted worker does not tell its state", slog.Any(obs.KeySlot, slot), obs.Err(err))
 		return nil
 	}
 	return w
-}
-
-// askCapabilities asks a worker what its routers offer, which is the same for all, by
-// a router that is closed at once.
-func askCapabilities(ctx context.Context, client workerv1.WorkerServiceClient) (json.RawMessage, error) {
-	id := ident.NewTimed()
-	resp, err := client.CreateRouter(ctx, &workerv1.CreateRouterRequest{RouterId: id})
-	if err != nil {
-		return nil, err
-	}
-	if _, err := client.CloseRouter(ctx, &workerv1.CloseRouterRequest{RouterId: id}); err != nil {
-		return nil, err
-	}
-	return toJSON(resp.GetRtpCapabilities())
 }
 
 // rebuilder makes channels out of dumps. It believes nothing: a worker of another

@@ -79,14 +79,16 @@ func Run(ctx context.Context, cfg config.Config, p Process) error {
 			return err
 		}
 		err = s.serve(ctx, p.Hurry)
-		if err != nil || s.successor == nil {
+		if s.successor == nil {
 			return errors.Join(err, s.close())
+		}
+		if err != nil { // the workers were left: somebody must go on with them
+			p.Log.Error("supervisor did not end well", obs.Err(err))
 		}
 		p.Files, err = s.handOver()
 		if err != nil {
 			return err
 		}
-		p.Log.Error("supervisor not replaced, this one goes on")
 	}
 }
 
@@ -203,10 +205,10 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 			return run()
 		})
 	}
-	s.remains = nil // the pool's from now on
 	if err := s.holdAll(); err != nil {
 		return err
 	}
+	s.remains = nil // the pool's from now on
 	part(func() error { return s.pool.Run(inner) })
 	part(func() error { s.backend.followWorkers(inner, s.pool.Events()); return nil })
 	part(func() error { s.backend.keepHouse(inner); return nil })

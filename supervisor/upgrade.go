@@ -10,7 +10,6 @@ import (
 
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/errs"
-	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/supervisor/process"
@@ -119,6 +118,3 @@ func (u *upgrader) follow(ctx context.Context, signals <-chan struct{}) {
 		}
 	}
 }
-
-// version is that of this process's program.
-func (u *upgrader) version() string { return handoff.Version() }

@@ -51,7 +51,7 @@ func fromTuple(t *rtc.IceTuple) *workerv1.IceTuple {
 func fromWorkerDump(d rtc.WorkerDump) *workerv1.WorkerDump {
 	out := &workerv1.WorkerDump{
 		Slot: uint32(d.Slot), Pid: uint32(d.PID), Generation: uint64(d.Generation), //nolint:gosec // a process id is positive
-		Epoch: uint64(d.Epoch),
+		Epoch: uint64(d.Epoch), RtpCapabilities: fromRtpCapabilities(d.RtpCapabilities),
 	}
 	for _, r := range d.Routers {
 		router := &workerv1.RouterDump{Id: string(r.ID), AppData: r.AppData}

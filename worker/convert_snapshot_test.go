@@ -59,7 +59,7 @@ const tupleJSON = `{"protocol":"udp","localAddress":"192.0.2.1","localPort":1282
 
 func TestFromWorkerDump(t *testing.T) {
 	got := fromWorkerDump(rtc.WorkerDump{
-		Slot: 1, PID: 2, Generation: 3, Epoch: 4,
+		Slot: 1, PID: 2, Generation: 3, Epoch: 4, RtpCapabilities: fullCapabilities(),
 		Routers: []rtc.RouterDump{{ID: "r", AppData: []byte{1}, Transports: []rtc.TransportDump{{
 			ID: "t", AppData: []byte{2}, IceState: rtc.IceConnected, DtlsState: rtc.DtlsConnected, DtlsLocalRole: "server",
 			SrtpProfile: "SRTP_AEAD_AES_128_GCM", Tuple: tuple(),
@@ -81,7 +81,10 @@ func TestFromWorkerDump(t *testing.T) {
 		"iceState":"ICE_STATE_CONNECTED","dtlsState":"DTLS_STATE_CONNECTED","dtlsLocalRole":"server",
 		"srtpProfile":"SRTP_AEAD_AES_128_GCM","iceSelectedTuple":`+tupleJSON+`,
 		"producers":[{"id":"p","kind":"audio","rtpParameters":`+params+`,"consumableRtpParameters":`+params+`,"paused":true}],
-		"consumers":[{"id":"c","producerId":"p2","kind":"audio","rtpParameters":`+params+`,"paused":true,"producerPaused":true}]}]}]}`)
+		"consumers":[{"id":"c","producerId":"p2","kind":"audio","rtpParameters":`+params+`,"paused":true,"producerPaused":true}]}]}],
+		"rtpCapabilities":{"codecs":[{"kind":"audio","mimeType":"audio/opus","preferredPayloadType":100,"clockRate":48000,"channels":2,
+		"parameters":{"a":"b"},"rtcpFeedback":[{"type":"nack","parameter":"pli"}]}],"headerExtensions":[{"kind":"audio",
+		"uri":"urn:ietf:params:rtp-hdrext:sdes:mid","preferredId":14,"preferredEncrypt":true,"direction":"recvonly"}]}}`)
 }
 
 func TestFromWorkerDumpOfAnIdleTransport(t *testing.T) {
@@ -90,7 +93,7 @@ func TestFromWorkerDumpOfAnIdleTransport(t *testing.T) {
 			ID: "t", IceState: rtc.IceNew, DtlsState: rtc.DtlsNew, DtlsLocalRole: "auto",
 		}}}},
 	}), `{"pid":2,"routers":[{"id":"r","transports":[
-		{"id":"t","iceState":"ICE_STATE_NEW","dtlsState":"DTLS_STATE_NEW","dtlsLocalRole":"auto"}]}]}`)
+		{"id":"t","iceState":"ICE_STATE_NEW","dtlsState":"DTLS_STATE_NEW","dtlsLocalRole":"auto"}]}],"rtpCapabilities":{}}`)
 }
 
 func TestFromSocketStats(t *testing.T) {

@@ -151,8 +151,9 @@ func TestRtpParametersRoundTrip(t *testing.T) {
 	}
 }
 
-func TestRtpCapabilitiesRoundTrip(t *testing.T) {
-	want := ortc.RtpCapabilities{
+// fullCapabilities have every field.
+func fullCapabilities() ortc.RtpCapabilities {
+	return ortc.RtpCapabilities{
 		Codecs: []ortc.RtpCodecCapability{{
 			Kind: "audio", MimeType: "audio/opus", PreferredPayloadType: 100, ClockRate: 48000, Channels: 2,
 			Parameters: ortc.Parameters{"a": "b"}, RtcpFeedback: []ortc.RtcpFeedback{{Type: "nack", Parameter: "pli"}},
@@ -161,6 +162,10 @@ func TestRtpCapabilitiesRoundTrip(t *testing.T) {
 			{Kind: "audio", URI: ortc.URIMid, PreferredID: 14, PreferredEncrypt: true, Direction: "recvonly"},
 		},
 	}
+}
+
+func TestRtpCapabilitiesRoundTrip(t *testing.T) {
+	want := fullCapabilities()
 	got, err := toRtpCapabilities(fromRtpCapabilities(want))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Fatalf("got  %+v, %v\nwant %+v", got, err, want)

@@ -73,7 +73,7 @@ func newKeeper(p *Pool, slot ident.Slot) *keeper {
 func (k *keeper) inherit(r *Remains) {
 	k.info.Generation, k.info.Epoch = r.Generation, r.Epoch
 	k.left, k.state.ledger = r.worker, r.Ledger
-	k.adopted = k.left != nil || k.state.ledger != nil
+	k.adopted = r.GoesOn()
 	if k.adopted {
 		k.awake()
 	}

@@ -4,13 +4,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
@@ -82,7 +78,7 @@ func TestNextSupervisorGoesOnWithHeldState(t *testing.T) {
 		t.Fatal(err)
 	}
 	kill(t, pid, syscall.SIGKILL)
-	awaitDead(t, pid)
+	eventually(t, "the worker ends", func() bool { return gone(pid) })
 	adopted := adopt(t, cfg)
 	if len(adopted) != 0 {
 		t.Fatalf("adopted a dead worker: %+v", adopted[0])
@@ -98,27 +94,13 @@ func TestNextSupervisorGoesOnWithHeldState(t *testing.T) {
 	}
 }
 
-// awaitDead waits until a process that is not ours to wait for has ended.
-func awaitDead(t *testing.T, pid int) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-		if err != nil || strings.Contains(string(stat), ") Z ") {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("process %d lives: %s", pid, stat)
-		}
-	}
-}
-
 func TestWorkerThatDoesNotAnswerIsKilled(t *testing.T) {
 	cfg := testConfig(t)
 	info := left(t, modeDeaf, cfg)
 	if found := adopt(t, cfg); len(found) != 0 {
 		t.Fatalf("adopted %+v", found[0])
 	}
-	awaitDead(t, info.PID)
+	eventually(t, "the worker ends", func() bool { return gone(info.PID) })
 }
 
 func TestStrangeSocketsDoNotStopAnAdoption(t *testing.T) {

@@ -70,12 +70,13 @@ func (u *Upgrade) spawn(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
-// Reads says whether the new program can go on with the state of a slot's worker.
+// Reads says whether the new program can go on with the state of a slot's worker, if
+// one has served yet.
 func (u *Upgrade) Reads(slot ident.Slot) bool {
 	k := u.pool.keepers[slot]
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.layout == u.layout
+	return k.layout == 0 || k.layout == u.layout
 }
 
 // Roll replaces a slot's process by one of the new program that goes on with its state,

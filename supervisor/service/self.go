@@ -79,8 +79,16 @@ func (s *Self) Check(ctx context.Context, flag string) error {
 }
 
 // Replace makes the program on disk go on as this process, with the files under their
-// names and a way back to this program. It returns only when that fails.
+// names and a way back to this program. It returns only when that fails, which counts
+// as a replacement that was undone.
 func (s *Self) Replace(files map[string]*os.File) error {
+	err := s.replace(files)
+	s.Replacements++
+	s.RolledBack = err.Error()
+	return err
+}
+
+func (s *Self) replace(files map[string]*os.File) error {
 	former, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return fmt.Errorf("keep the own program: %w", err)

@@ -13,7 +13,9 @@ import (
 // dump copies the object tree, ordered by name within a router and by age within
 // a transport.
 func (l *Loop) dump(id ident.RouterID) (WorkerDump, error) {
-	d := WorkerDump{Slot: l.cfg.Slot, PID: l.cfg.PID, Generation: l.cfg.Generation, Epoch: l.cfg.Epoch}
+	d := WorkerDump{
+		Slot: l.cfg.Slot, PID: l.cfg.PID, Generation: l.cfg.Generation, Epoch: l.cfg.Epoch, RtpCapabilities: ortc.RouterRtpCapabilities(),
+	}
 	if id != "" {
 		r, err := l.routerByID(id)
 		if err != nil {

@@ -12,6 +12,8 @@ type WorkerDump struct {
 	Generation ident.Generation
 	Epoch      ident.Epoch
 	Routers    []RouterDump
+	// RtpCapabilities are what every router offers.
+	RtpCapabilities ortc.RtpCapabilities
 }
 
 // RouterDump is a router with its transports.

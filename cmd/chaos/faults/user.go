@@ -220,18 +220,7 @@ func (u *user) event(m message) error {
 	if ours || m.Type != "transport-closed" {
 		u.call.tally.message(u, m)
 	}
-	var data struct {
-		ID         string   `json:"id"`
-		ProducerID string   `json:"producerId"`
-		Producers  []string `json:"producers"`
-	}
 	switch m.Type {
-	case "currentlyInChannel":
-		data.Producers = m.Producers
-	case "available-producers", "new-producer":
-		if err := json.Unmarshal(m.Data, &data); err != nil {
-			return fmt.Errorf("decode %s: %w", m.Type, err)
-		}
 	case "transport-closed":
 		if ours {
 			u.taken = fmt.Errorf("%w: transport-closed (%s)", errTaken, m.Reason)
@@ -239,10 +228,11 @@ func (u *user) event(m message) error {
 	case "force_disconnect":
 		u.taken = fmt.Errorf("%w: force_disconnect (%s)", errTaken, m.Reason)
 	}
-	if data.ProducerID != "" {
-		data.Producers = append(data.Producers, data.ProducerID)
+	announced, err := load.Announced(m.Type, m.Data, m.Producers)
+	if err != nil {
+		return err
 	}
-	for _, id := range data.Producers {
+	for _, id := range announced {
 		if !u.seen[id] {
 			u.seen[id] = true
 			u.queue = append(u.queue, id)

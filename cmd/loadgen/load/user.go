@@ -118,28 +118,42 @@ func (u *user) produce() error {
 	return err
 }
 
-// event notes the producers that a message names.
-func (u *user) event(m message) error {
-	var data struct {
+// Announced are the producers that a message of that type names in its data. Those of
+// currentlyInChannel, which is flat, stand beside them.
+func Announced(kind string, data json.RawMessage, flat []string) ([]string, error) {
+	switch kind {
+	case "currentlyInChannel":
+		return flat, nil
+	case "available-producers", "new-producer":
+	default:
+		return nil, nil
+	}
+	var named struct {
 		ProducerID string   `json:"producerId"`
 		Producers  []string `json:"producers"`
 	}
+	if err := json.Unmarshal(data, &named); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", kind, err)
+	}
+	if named.ProducerID != "" {
+		named.Producers = append(named.Producers, named.ProducerID)
+	}
+	return named.Producers, nil
+}
+
+// event notes the producers that a message names.
+func (u *user) event(m message) error {
 	switch m.Type {
-	case "currentlyInChannel":
-		data.Producers = m.Producers
-	case "available-producers", "new-producer":
-		if err := json.Unmarshal(m.Data, &data); err != nil {
-			return fmt.Errorf("decode %s: %w", m.Type, err)
-		}
 	case "transport-closed", "force_disconnect":
 		return fmt.Errorf("%s (%s): %w", m.Type, m.Reason, errs.ErrClosed)
 	case "error":
 		return fmt.Errorf("server error %s: %w", m.Data, errs.ErrInvalid)
 	}
-	if data.ProducerID != "" {
-		data.Producers = append(data.Producers, data.ProducerID)
+	announced, err := Announced(m.Type, m.Data, m.Producers)
+	if err != nil {
+		return err
 	}
-	for _, id := range data.Producers {
+	for _, id := range announced {
 		if !u.seen[id] {
 			u.seen[id] = true
 			u.queue = append(u.queue, id)

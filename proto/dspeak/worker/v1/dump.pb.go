@@ -145,9 +145,11 @@ type WorkerDump struct {
 	Generation uint64        `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
 	Routers    []*RouterDump `protobuf:"bytes,4,rep,name=routers,proto3" json:"routers,omitempty"`
 	// Grows by one when the slot begins with nothing; a takeover keeps it.
-	Epoch         uint64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Epoch uint64 `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// What every router of the worker offers.
+	RtpCapabilities *RtpCapabilities `protobuf:"bytes,6,opt,name=rtp_capabilities,json=rtpCapabilities,proto3" json:"rtp_capabilities,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *WorkerDump) Reset() {
@@ -213,6 +215,13 @@ func (x *WorkerDump) GetEpoch() uint64 {
 		return x.Epoch
 	}
 	return 0
+}
+
+func (x *WorkerDump) GetRtpCapabilities() *RtpCapabilities {
+	if x != nil {
+		return x.RtpCapabilities
+	}
+	return nil
 }
 
 type RouterDump struct {
@@ -626,7 +635,7 @@ var File_dspeak_worker_v1_dump_proto protoreflect.FileDescriptor
 
 const file_dspeak_worker_v1_dump_proto_rawDesc = "" +
 	"\n" +
-	"\x1bdspeak/worker/v1/dump.proto\x12\x10dspeak.worker.v1\x1a!dspeak/worker/v1/parameters.proto\"\xa0\x01\n" +
+	"\x1bdspeak/worker/v1/dump.proto\x12\x10dspeak.worker.v1\x1a!dspeak/worker/v1/parameters.proto\"\xee\x01\n" +
 	"\n" +
 	"WorkerDump\x12\x12\n" +
 	"\x04slot\x18\x01 \x01(\rR\x04slot\x12\x10\n" +
@@ -635,7 +644,8 @@ const file_dspeak_worker_v1_dump_proto_rawDesc = "" +
 	"generation\x18\x03 \x01(\x04R\n" +
 	"generation\x126\n" +
 	"\arouters\x18\x04 \x03(\v2\x1c.dspeak.worker.v1.RouterDumpR\arouters\x12\x14\n" +
-	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\"x\n" +
+	"\x05epoch\x18\x05 \x01(\x04R\x05epoch\x12L\n" +
+	"\x10rtp_capabilities\x18\x06 \x01(\v2!.dspeak.worker.v1.RtpCapabilitiesR\x0frtpCapabilities\"x\n" +
 	"\n" +
 	"RouterDump\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12?\n" +
@@ -705,32 +715,34 @@ func file_dspeak_worker_v1_dump_proto_rawDescGZIP() []byte {
 var file_dspeak_worker_v1_dump_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
 var file_dspeak_worker_v1_dump_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_dspeak_worker_v1_dump_proto_goTypes = []any{
-	(IceState)(0),         // 0: dspeak.worker.v1.IceState
-	(DtlsState)(0),        // 1: dspeak.worker.v1.DtlsState
-	(*WorkerDump)(nil),    // 2: dspeak.worker.v1.WorkerDump
-	(*RouterDump)(nil),    // 3: dspeak.worker.v1.RouterDump
-	(*TransportDump)(nil), // 4: dspeak.worker.v1.TransportDump
-	(*IceTuple)(nil),      // 5: dspeak.worker.v1.IceTuple
-	(*ProducerDump)(nil),  // 6: dspeak.worker.v1.ProducerDump
-	(*ConsumerDump)(nil),  // 7: dspeak.worker.v1.ConsumerDump
-	(*RtpParameters)(nil), // 8: dspeak.worker.v1.RtpParameters
+	(IceState)(0),           // 0: dspeak.worker.v1.IceState
+	(DtlsState)(0),          // 1: dspeak.worker.v1.DtlsState
+	(*WorkerDump)(nil),      // 2: dspeak.worker.v1.WorkerDump
+	(*RouterDump)(nil),      // 3: dspeak.worker.v1.RouterDump
+	(*TransportDump)(nil),   // 4: dspeak.worker.v1.TransportDump
+	(*IceTuple)(nil),        // 5: dspeak.worker.v1.IceTuple
+	(*ProducerDump)(nil),    // 6: dspeak.worker.v1.ProducerDump
+	(*ConsumerDump)(nil),    // 7: dspeak.worker.v1.ConsumerDump
+	(*RtpCapabilities)(nil), // 8: dspeak.worker.v1.RtpCapabilities
+	(*RtpParameters)(nil),   // 9: dspeak.worker.v1.RtpParameters
 }
 var file_dspeak_worker_v1_dump_proto_depIdxs = []int32{
 	3,  // 0: dspeak.worker.v1.WorkerDump.routers:type_name -> dspeak.worker.v1.RouterDump
-	4,  // 1: dspeak.worker.v1.RouterDump.transports:type_name -> dspeak.worker.v1.TransportDump
-	0,  // 2: dspeak.worker.v1.TransportDump.ice_state:type_name -> dspeak.worker.v1.IceState
-	1,  // 3: dspeak.worker.v1.TransportDump.dtls_state:type_name -> dspeak.worker.v1.DtlsState
-	5,  // 4: dspeak.worker.v1.TransportDump.ice_selected_tuple:type_name -> dspeak.worker.v1.IceTuple
-	6,  // 5: dspeak.worker.v1.TransportDump.producers:type_name -> dspeak.worker.v1.ProducerDump
-	7,  // 6: dspeak.worker.v1.TransportDump.consumers:type_name -> dspeak.worker.v1.ConsumerDump
-	8,  // 7: dspeak.worker.v1.ProducerDump.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
-	8,  // 8: dspeak.worker.v1.ProducerDump.consumable_rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
-	8,  // 9: dspeak.worker.v1.ConsumerDump.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 1: dspeak.worker.v1.WorkerDump.rtp_capabilities:type_name -> dspeak.worker.v1.RtpCapabilities
+	4,  // 2: dspeak.worker.v1.RouterDump.transports:type_name -> dspeak.worker.v1.TransportDump
+	0,  // 3: dspeak.worker.v1.TransportDump.ice_state:type_name -> dspeak.worker.v1.IceState
+	1,  // 4: dspeak.worker.v1.TransportDump.dtls_state:type_name -> dspeak.worker.v1.DtlsState
+	5,  // 5: dspeak.worker.v1.TransportDump.ice_selected_tuple:type_name -> dspeak.worker.v1.IceTuple
+	6,  // 6: dspeak.worker.v1.TransportDump.producers:type_name -> dspeak.worker.v1.ProducerDump
+	7,  // 7: dspeak.worker.v1.TransportDump.consumers:type_name -> dspeak.worker.v1.ConsumerDump
+	9,  // 8: dspeak.worker.v1.ProducerDump.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
+	9,  // 9: dspeak.worker.v1.ProducerDump.consumable_rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
+	9,  // 10: dspeak.worker.v1.ConsumerDump.rtp_parameters:type_name -> dspeak.worker.v1.RtpParameters
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_dspeak_worker_v1_dump_proto_init() }
