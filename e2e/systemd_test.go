@@ -16,6 +16,7 @@ import (
 func TestServiceManager(t *testing.T) {
 	m := newManager(t)
 	s := startServer(t, settings{manager: m, workers: 1})
+	eventually(t, startTimeout, m.hears("READY=1", 0)) // which follows the first answer on the public port
 	if m.count("READY=1") != 1 || m.count("STATUS=serves on") != 1 {
 		t.Errorf("told at the start: %v", m.told)
 	}
@@ -52,6 +53,7 @@ func TestServiceManager(t *testing.T) {
 	if after.GetEpoch() != worker.GetEpoch() || after.GetGeneration() <= worker.GetGeneration() {
 		t.Errorf("the worker was %v, is %v", worker, after)
 	}
+	eventually(t, startTimeout, m.hears("READY=1", 1))
 	if got := m.kept(); !slices.Equal(got, stored) || m.count("READY=1") != 2 {
 		t.Errorf("kept after the crash: %v", got)
 	}
