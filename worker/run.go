@@ -16,7 +16,9 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ledgerfile"
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/ledger"
+	"github.com/dspeak/sfu/worker/monitor"
 	"github.com/dspeak/sfu/worker/rtc"
 )
 
@@ -43,6 +45,9 @@ type Process struct {
 // that wraps errs.ErrInvalid means that the same settings would fail again.
 func Run(ctx context.Context, p Process) error {
 	runtime.GOMAXPROCS(processors)
+	if err := monitor.Calm(); err != nil {
+		p.Log.Info("the runtime's monitor interrupts the media loop", obs.Err(err))
+	}
 	collect := warmHeap()
 	hello := handoff.Message{Hello: &handoff.Hello{
 		Protocol: handoff.Protocol, PID: os.Getpid(), Layout: ledger.Layout, Version: handoff.Version(),
