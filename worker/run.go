@@ -216,10 +216,8 @@ func (w *worker) listen(ctx context.Context) error {
 	return nil
 }
 
-// beat tells the supervisor that the control side moves, and lets the media loop use
-// the occasion that the process is awake.
+// beat tells the supervisor that the control side moves.
 func (w *worker) beat() {
-	w.loop.EndRest()
 	if w.header != nil {
 		w.header.BeatControl(ledgerfile.Now())
 	}

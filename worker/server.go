@@ -30,7 +30,7 @@ const (
 	defaultTimeout = 5 * time.Second
 	stopTimeout    = 2 * time.Second
 	// healthInterval is the time between two beats of the control side.
-	healthInterval = 50 * time.Millisecond
+	healthInterval = 100 * time.Millisecond
 	// maxLoopAge is how old the loop's heartbeat may be: it beats every 100 ms.
 	maxLoopAge = 500 * time.Millisecond
 )

@@ -61,8 +61,7 @@ func (h *Header) Generation() uint64 { return h.generation.Load() }
 // SetGeneration is called by a process before it writes anything else.
 func (h *Header) SetGeneration(v uint64) { h.generation.Store(v) }
 
-// LoopThread is the thread of the media loop; 0: not known yet, or it waits for other
-// threads of the process.
+// LoopThread is the thread of the media loop; 0: not known yet.
 func (h *Header) LoopThread() int { return int(h.loopThread.Load()) }
 
 // SetLoopThread is called by the media loop.

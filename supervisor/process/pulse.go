@@ -15,7 +15,7 @@ import (
 const (
 	// pulseInterval is how often a worker's beats are looked at.
 	pulseInterval = 50 * time.Millisecond
-	// A loop turns at least every 100 ms, the control side beats every 50 ms: what did not
+	// A loop turns at least every 100 ms, and so does the control side beat: what did not
 	// for standsStill is hung.
 	standsStill = 350 * time.Millisecond
 	// suspicious is from when on it is asked what the loop's thread waits for.

@@ -23,8 +23,8 @@ const (
 	pollUDP
 )
 
-// Poller waits for the loop's sockets. All methods but Wake and EndRest belong to the
-// media loop. Wait is one ppoll by a raw system call: it blocks its thread, and the Go
+// Poller waits for the loop's sockets. All methods but Wake belong to the media
+// loop. Wait is one ppoll by a raw system call: it blocks its thread, and the Go
 // runtime does not know, so the loop's goroutine must be locked to a thread and
 // GOMAXPROCS must leave a processor for everything else.
 type Poller struct {
@@ -38,8 +38,7 @@ type Poller struct {
 	ready  [maxTCPEvents]TCPEvent
 
 	pending atomic.Bool // a Wake that Wait has not taken yet
-	aside   uint32      // by index of UDP sockets
-	rest    *rest
+	asides  []int       // in fds
 
 	mu     sync.Mutex
 	closed bool // guarded by mu: no write to a descriptor that is closed, or reused
@@ -55,11 +54,7 @@ func NewPoller() (*Poller, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("epoll_create: %w", err), unix.Close(wake))
 	}
-	rest, err := newRest()
-	if err != nil {
-		return nil, errors.Join(err, unix.Close(wake), unix.Close(tcp))
-	}
-	p := &Poller{n: pollUDP, rest: rest}
+	p := &Poller{n: pollUDP}
 	p.fds[pollWake] = unix.PollFd{Fd: int32(wake), Events: unix.POLLIN}
 	p.fds[pollTCP] = unix.PollFd{Fd: int32(tcp), Events: unix.POLLIN}
 	return p, nil
@@ -76,6 +71,14 @@ func (p *Poller) AddUDP(u UDP) (index int, err error) {
 	return p.n - 1 - pollUDP, nil
 }
 
+// AddAside is AddUDP for a socket that does not end a Rest.
+func (p *Poller) AddAside(u UDP) (index int, err error) {
+	if index, err = p.AddUDP(u); err == nil {
+		p.asides = append(p.asides, pollUDP+index)
+	}
+	return index, err
+}
+
 // WatchWrite says whether Wait also waits until the UDP socket is writable.
 func (p *Poller) WatchWrite(index int, on bool) {
 	if index < 0 || pollUDP+index >= p.n {
@@ -89,12 +92,8 @@ func (p *Poller) WatchWrite(index int, on bool) {
 
 // Wait blocks the thread until something is ready, Wake is called, the timeout
 // is over (below 0: no limit) or a signal arrives; the last two are no error and
-// an empty Ready. Go's own signals make early returns normal. One that may block ends
-// the readiness for a quick Rest.
+// an empty Ready. Go's own signals make early returns normal.
 func (p *Poller) Wait(timeout time.Duration) (Ready, error) {
-	if timeout != 0 {
-		p.disarm()
-	}
 	var spec unsafe.Pointer
 	if timeout >= 0 {
 		p.spec = unix.NsecToTimespec(int64(timeout))
@@ -110,6 +109,20 @@ func (p *Poller) Wait(timeout time.Duration) (Ready, error) {
 		return Ready{}, fmt.Errorf("ppoll: %w", errno)
 	}
 	return p.collect(), nil
+}
+
+// Rest is Wait for all but asides, of which it tells nothing.
+func (p *Poller) Rest(timeout time.Duration) (Ready, error) {
+	p.turnAsides()
+	defer p.turnAsides()
+	return p.Wait(timeout)
+}
+
+// turnAsides takes the asides out of the poll set, or back: what is below 0 is passed over.
+func (p *Poller) turnAsides() {
+	for _, i := range p.asides {
+		p.fds[i].Fd = ^p.fds[i].Fd
+	}
 }
 
 // collect reads the poll set after a successful ppoll.
@@ -260,5 +273,5 @@ func (p *Poller) Close() error {
 		return nil
 	}
 	p.closed = true
-	return errors.Join(p.rest.file.Close(), unix.Close(int(p.fds[pollWake].Fd)), unix.Close(int(p.fds[pollTCP].Fd)))
+	return errors.Join(unix.Close(int(p.fds[pollWake].Fd)), unix.Close(int(p.fds[pollTCP].Fd)))
 }

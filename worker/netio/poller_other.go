@@ -148,11 +148,8 @@ func (p *Poller) TCPEvents() ([]TCPEvent, error) {
 // AddAside is AddUDP.
 func (p *Poller) AddAside(u UDP) (index int, err error) { return p.AddUDP(u) }
 
-// Rest is for Linux.
-func (*Poller) Rest(time.Duration) error { return errors.ErrUnsupported }
-
-// EndRest has nothing to end.
-func (*Poller) EndRest() {}
+// Rest is Wait.
+func (p *Poller) Rest(timeout time.Duration) (Ready, error) { return p.Wait(timeout) }
 
 // Wake ends the current or next Wait. Any goroutine; many calls cost one write.
 // After Close it does nothing.

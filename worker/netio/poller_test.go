@@ -44,65 +44,45 @@ func TestWakeEndsOneWait(t *testing.T) {
 	}
 }
 
-// TestRest: what ends a rest and what does not; no Wake is lost.
+// TestRest: an aside does not end a rest, and all else does; no Wake is lost.
 func TestRest(t *testing.T) {
 	p := newPoller(t)
 	socket, aside := newTwin(t), newTwin(t)
-	for what, add := range map[netio.UDP]func(netio.UDP) (int, error){socket: p.AddUDP, aside: p.AddAside} {
-		if _, err := add(what); err != nil {
-			t.Fatal(err)
-		}
+	index, err := p.AddUDP(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, err := p.AddAside(aside)
+	if err != nil {
+		t.Fatal(err)
 	}
 	from := netip.MustParseAddrPort("192.0.2.1:1000")
-	ms := []netio.Message{{Buf: make([]byte, 10)}}
-	rest := func(ending string, d time.Duration) {
-		t.Helper()
-		ended := make(chan error)
-		go func() { ended <- p.Rest(d) }()
-		select {
-		case err := <-ended:
-			if err != nil {
-				t.Fatal(err)
-			}
-		case <-time.After(waitLimit):
-			t.Fatalf("%s did not end the rest", ending)
-		}
-	}
 	aside.Inject(from, 5, []byte("check"))
-	rest("its time", time.Millisecond)
-	for range 2 { // the second finds all prepared
-		p.Wake()
-		rest("an earlier Wake", time.Hour)
-		if r, err := p.Wait(0); err != nil || !r.Woken {
-			t.Fatalf("%+v, %v", r, err)
-		}
-		for what, end := range map[string]func(){"Wake": p.Wake, "a packet": func() { socket.Inject(from, 5, []byte("media")) }} {
-			later := time.AfterFunc(time.Millisecond, end)
-			rest(what, time.Hour)
-			later.Stop()
-			if r, err := p.Wait(waitLimit); err != nil || r.Woken != (what == "Wake") || (r.Readable&(r.Readable-1) != 0) == r.Woken {
-				t.Fatalf("%+v, %v", r, err)
-			}
-			if _, err := socket.ReadBatch(ms); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	done := make(chan struct{})
-	go func() { // one before the rest is none
-		again := time.NewTicker(time.Millisecond)
-		defer again.Stop()
+	rest := func(ending string, d time.Duration, want netio.Ready) {
+		t.Helper()
 		for {
-			select {
-			case <-again.C:
-				p.EndRest()
-			case <-done:
+			switch r, err := p.Rest(d); {
+			case err != nil || r != want && r != (netio.Ready{}):
+				t.Fatalf("%s: %+v, %v; want %+v", ending, r, err, want)
+			case r == want:
 				return
 			}
 		}
-	}()
-	rest("EndRest", time.Hour)
-	close(done)
+	}
+	rest("its time", time.Millisecond, netio.Ready{})
+	if r, err := p.Wait(waitLimit); err != nil || r != (netio.Ready{Readable: 1 << place}) {
+		t.Fatalf("no aside after the rest: %+v, %v", r, err)
+	}
+	p.Wake()
+	rest("an earlier Wake", waitLimit, netio.Ready{Woken: true})
+	later := time.AfterFunc(time.Millisecond, p.Wake)
+	rest("Wake", waitLimit, netio.Ready{Woken: true})
+	later.Stop()
+	socket.Inject(from, 5, []byte("media"))
+	rest("a packet", waitLimit, netio.Ready{Readable: 1 << index})
+	if r, err := p.Wait(waitLimit); err != nil || r != (netio.Ready{Readable: 1<<index | 1<<place}) {
+		t.Fatalf("%+v, %v", r, err)
+	}
 }
 
 // Every piece of work announced by Wake is seen, whoever wins the race.

@@ -9,7 +9,7 @@
 // handshakes, unprotects SRTP in place, fans it out, protects each copy straight
 // into the send ring and writes what was collected, one send per destination.
 // Nothing on that path allocates, locks, logs or walks a map. In silence, when clients
-// send only their checks, it leaves the thread to the Go scheduler for 50 ms at a time.
+// send only their checks, it leaves those lying for 50 ms at a time.
 //
 // # Who may call what
 //

@@ -66,10 +66,10 @@ func TestMediaEndARest(t *testing.T) {
 	fast := 0
 	for seq := range uint16(10) {
 		r.onLoop(func() { r.stirred -= instant(silentAfter) })
-		r.eventually("rest", func() bool { return r.ledger.Header().LoopThread() == 0 })
+		r.eventually("rest", func() bool { return time.Since(r.LastTurn()) > restFor/10 })
 		began := time.Now()
 		a.speak(11, seq)
-		if b.hear(); time.Since(began) < idleWait/4 {
+		if b.hear(); time.Since(began) < restFor/2 {
 			fast++
 		}
 	}
