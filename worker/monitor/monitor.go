@@ -41,7 +41,7 @@ const (
 const unanswered = 1
 
 // answer is what prctl(2) said in the handler: 0, or an error's number below 0.
-var answer int64 = unanswered
+var answer int64 = unanswered //nolint:gochecknoglobals // a handler has no arguments of ours
 
 // action is the kernel's struct sigaction.
 type action struct {
@@ -79,15 +79,22 @@ func Calm() (err error) {
 
 // awaitAnswer waits until the handler has run.
 func awaitAnswer() error {
-	for deadline := time.Now().Add(calmTimeout); time.Now().Before(deadline); time.Sleep(calmPoll) {
+	poll, limit := time.NewTicker(calmPoll), time.NewTimer(calmTimeout)
+	defer poll.Stop()
+	defer limit.Stop()
+	for {
 		switch said := atomic.LoadInt64(&answer); {
 		case said == 0:
 			return nil
 		case said < 0:
 			return fmt.Errorf("timer slack of the runtime's monitor: %w", syscall.Errno(-said))
 		}
+		select {
+		case <-poll.C:
+		case <-limit.C:
+			return fmt.Errorf("no answer by the runtime's monitor: %w", errs.ErrUnavailable)
+		}
 	}
-	return fmt.Errorf("no answer by the runtime's monitor: %w", errs.ErrUnavailable)
 }
 
 // monitorThread is the second thread of the process: the runtime makes it before it runs
