@@ -120,3 +120,36 @@ func BenchmarkForward(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkForwardCold is a packet whose listeners' state has left the CPU's caches since
+// the one before, as with one speaker: 20 ms are long.
+func BenchmarkForwardCold(b *testing.B) {
+	const consumers = 200
+	bench := newBench(b)
+	speaker := bench.connected(handshake.AEADAES128GCM)
+	pr := bench.produce(speaker, 7)
+	for range consumers {
+		bench.consume(bench.connected(handshake.AEADAES128GCM), pr)
+	}
+	p := voice(7, 0)
+	p.Payload = append(p.Payload, make([]byte, 120)...)
+	others := make([]byte, 64<<20)
+	var protected []byte
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var cpu int64
+	for i := 0; b.Loop(); i++ {
+		p.SequenceNumber = uint16(i)
+		raw, _ := p.Marshal()
+		protected, _ = speaker.out.EncryptRTP(protected[:0], raw, nil)
+		bench.readClock()
+		for k := 0; k < len(others); k += 64 {
+			others[k]++
+		}
+		before := cpuNanos()
+		bench.onDatagram(protected, &speaker.src, bench.now)
+		bench.flush()
+		cpu += cpuNanos() - before
+	}
+	b.ReportMetric(float64(cpu)/float64(bench.sink.packets), "cpu-ns/copy")
+}

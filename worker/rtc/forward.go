@@ -120,7 +120,11 @@ func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) 
 // forward sends a packet to every consumer of its producer.
 func (l *Loop) forward(p *producer, in *incoming) {
 	sendTime := rtp.AbsSendTime(l.wall)
-	for i := range p.fan {
+	for i := -aheadFan; i < len(p.fan); i++ {
+		readAhead(p.fan, i, in.index)
+		if i < 0 {
+			continue
+		}
 		f := &p.fan[i]
 		if f.paused || f.transport.srtp.out == nil {
 			continue
