@@ -67,6 +67,8 @@ func releaseMemory(ctx context.Context, loop *rtc.Loop, log *slog.Logger) {
 				log.Warn("memory of the past load is kept", obs.Err(err))
 			}
 		}
+		// Pools of the libraries keep what they hold for one collection more.
+		runtime.GC()
 		debug.FreeOSMemory()
 		released = now
 	}
