@@ -123,6 +123,7 @@ func harvest(session *dtls.Conn, role Role) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("export SRTP keys: %w", err)
 	}
+	state.PeerCertificates = nil // half of it, and of no use for an alert
 	serialised, err := state.MarshalBinary()
 	if err != nil {
 		return Result{}, fmt.Errorf("serialise state: %w", err)

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	blockSize = 512
+	blockSize = 128
 	blockData = blockSize - 8
 	// MaxBlob bounds a blob, in bytes.
 	MaxBlob = 1 << 18

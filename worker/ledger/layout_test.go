@@ -16,7 +16,7 @@ func TestLayout(t *testing.T) {
 	for _, v := range []any{superblock{}, Router{}, Transport{}, Producer{}, Consumer{}, Stream{}, block{}} {
 		describe(h.Write, reflect.TypeOf(v))
 	}
-	if got := h.Sum64(); Layout != 1 || got != 0x71dd1fcc743ec3e1 {
+	if got := h.Sum64(); Layout != 2 || got != 0x520b1b92dcd9c0ee {
 		t.Fatalf("layout %d is %#x", Layout, got)
 	}
 }

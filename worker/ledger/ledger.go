@@ -11,7 +11,7 @@ import (
 
 // Layout is the version of what the memory holds. It grows with every change of a
 // record: TestLayout fails where that was forgotten.
-const Layout = 1
+const Layout = 2
 
 // Geometry is how many records of each kind there is room for.
 type Geometry struct {
@@ -22,7 +22,7 @@ type Geometry struct {
 // into it; most of the file is never written and costs nothing.
 func fileGeometry() Geometry {
 	return Geometry{
-		Routers: 1 << 12, Transports: 1 << 14, Producers: 1 << 18, Consumers: 1 << 20, Streams: 1 << 19, Blocks: 1 << 22,
+		Routers: 1 << 12, Transports: 1 << 14, Producers: 1 << 18, Consumers: 1 << 20, Streams: 1 << 19, Blocks: 1 << 24,
 	}
 }
 
@@ -41,7 +41,7 @@ func geometryFor(size int64) Geometry {
 // privateGeometry is that of Private.
 func privateGeometry() Geometry {
 	return Geometry{
-		Routers: 1 << 10, Transports: 1 << 11, Producers: 1 << 12, Consumers: 1 << 13, Streams: 1 << 13, Blocks: 1 << 15,
+		Routers: 1 << 10, Transports: 1 << 11, Producers: 1 << 12, Consumers: 1 << 13, Streams: 1 << 13, Blocks: 1 << 17,
 	}
 }
 

@@ -102,7 +102,7 @@ func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) 
 			return 0, nil, false
 		}
 	}
-	plain, err := t.srtp.unprotect(b, h.SSRC, index, known)
+	plain, err := t.srtp.in.OpenRTP(b, h.Size, h.SSRC, index)
 	if err != nil {
 		return 0, nil, false
 	}

@@ -248,7 +248,7 @@ func (p *proof) onWireRTCP(a *actor, b []byte) {
 		p.fail("client %d cannot open rtcp: %w", a.n, err)
 		return
 	}
-	index, _ := a.srtp.rtcpIndexOf(b)
+	index, _ := a.srtp.in.RTCPIndex(b)
 	p.collect(wireKey{client: a.n, rtcp: true, ssrc: binary.BigEndian.Uint32(b[4:]), index: uint64(index)}, b)
 }
 

@@ -4,9 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	pionrtp "github.com/pion/rtp"
-	pionsrtp "github.com/pion/srtp/v3"
-
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
@@ -32,39 +29,35 @@ const (
 // on what they saw before.
 type srtpState struct {
 	rec     *ledger.Transport
-	in      *pionsrtp.Context // nil before DTLS is connected
-	out     srtp.Sealer       // alike
+	in      srtp.Opener // nil before DTLS is connected
+	out     srtp.Sealer // alike
 	profile handshake.Profile
 	// rtcpIndex is the SRTCP index last used, for all SSRCs of the transport
 	// together, which keeps (key, SSRC, index) unique. rec holds the end of the block
 	// of indexes that may be used; a successor starts beyond it.
 	rtcpIndex uint32
-	streams   []*inStream    // every incoming SSRC since the transport was made
-	header    pionrtp.Header // reused, so that parsing does not allocate
+	streams   []*inStream // every incoming SSRC since the transport was made
 }
 
 // rtcpBlock is how many SRTCP indexes are reserved at once.
 const rtcpBlock = 1024
 
-// open makes both out of a handshake's keys.
+// open makes both out of a handshake's keys. Replay protection is not theirs but ours
+// (type ledger.Window): a successor goes on with it.
 func (s *srtpState) open(r *handshake.Result) error {
-	var profile pionsrtp.ProtectionProfile
-	newSealer := srtp.NewGCM
+	newContext := srtp.NewGCM
 	switch r.Profile {
 	case handshake.AEADAES128GCM:
-		profile = pionsrtp.ProtectionProfileAeadAes128Gcm
 	case handshake.AES128CMHMACSHA180:
-		profile, newSealer = pionsrtp.ProtectionProfileAes128CmHmacSha1_80, srtp.NewSHA1
+		newContext = srtp.NewSHA1
 	default:
 		return fmt.Errorf("srtp profile %#04x: %w", uint16(r.Profile), errs.ErrUnsupported)
 	}
-	// Replay protection is ours (type ledger.Window): a successor goes on with it.
-	in, err := pionsrtp.CreateContext(r.RemoteKey, r.RemoteSalt, profile,
-		pionsrtp.SRTPNoReplayProtection(), pionsrtp.SRTCPNoReplayProtection())
+	in, err := newContext(r.RemoteKey, r.RemoteSalt)
 	if err != nil {
 		return fmt.Errorf("srtp incoming: %w", err)
 	}
-	out, err := newSealer(r.LocalKey, r.LocalSalt)
+	out, err := newContext(r.LocalKey, r.LocalSalt)
 	if err != nil {
 		return fmt.Errorf("srtp outgoing: %w", err)
 	}
@@ -84,19 +77,6 @@ func (s *srtpState) profileName() string {
 	}
 }
 
-// unprotect authenticates and decrypts b in place. For an SSRC that is known, the
-// rollover counter follows from index; an unknown one starts at zero and takes up
-// memory only after it proved authentic.
-func (s *srtpState) unprotect(b []byte, ssrc uint32, index uint64, known bool) ([]byte, error) {
-	if !known {
-		_, known = s.in.ROC(ssrc) // one that was forgotten since
-	}
-	if known {
-		s.in.SetROC(ssrc, uint32(index>>16))
-	}
-	return s.in.DecryptRTP(b, b, &s.header)
-}
-
 // protectRTCP protects a compound packet in b, which has srtcpOverhead bytes of
 // capacity to spare, in place.
 func (s *srtpState) protectRTCP(b []byte) ([]byte, error) {
@@ -114,7 +94,7 @@ func (s *srtpState) protectRTCP(b []byte) ([]byte, error) {
 // a source is taken once.
 func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
 	s := &t.srtp
-	index, ok := s.rtcpIndexOf(b)
+	index, ok := s.in.RTCPIndex(b)
 	if !ok {
 		return nil, fmt.Errorf("srtcp packet of %d bytes: %w", len(b), errs.ErrInvalid)
 	}
@@ -126,7 +106,7 @@ func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
 	case source == nil && s.strangers(t) >= maxRTCPSources:
 		return nil, fmt.Errorf("rtcp sources: %w", errs.ErrExhausted)
 	}
-	plain, err := s.in.DecryptRTCP(b, b, nil)
+	plain, err := s.in.OpenRTCP(b)
 	if err != nil {
 		return nil, err
 	}
@@ -137,20 +117,6 @@ func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
 	}
 	source.rec.RTCP.Mark(uint64(index))
 	return plain, nil
-}
-
-// rtcpIndexOf is the index of an SRTCP packet (RFC 3711 section 3.4, RFC 7714 section
-// 9.1); false: it is too short to have one.
-func (s *srtpState) rtcpIndexOf(b []byte) (uint32, bool) {
-	const header, word, sha1Tag = 8, 4, 10
-	at := len(b) - word
-	if s.profile == handshake.AES128CMHMACSHA180 {
-		at -= sha1Tag
-	}
-	if at < header {
-		return 0, false
-	}
-	return binary.BigEndian.Uint32(b[at:]) & maxSRTCPIndex, true
 }
 
 // strangers counts the sources of RTCP that are no producer's.

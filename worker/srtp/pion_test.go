@@ -16,7 +16,7 @@ import (
 
 type profile struct {
 	name string
-	make func(key, salt []byte) (Sealer, error)
+	make func(key, salt []byte) (Context, error)
 	pion srtp.ProtectionProfile
 	salt int
 }
@@ -28,8 +28,8 @@ func profiles() []profile {
 	}
 }
 
-// pair is a Sealer and pion's twin under the same random key.
-func (p *profile) pair(tb testing.TB, rng *rand.Rand) (Sealer, *srtp.Context) {
+// pair is a Context and pion's twin under the same random key.
+func (p *profile) pair(tb testing.TB, rng *rand.Rand) (Context, *srtp.Context) {
 	tb.Helper()
 	key, salt := random(rng, keySize), random(rng, p.salt)
 	own, err := p.make(key, salt)
@@ -51,9 +51,9 @@ func random(rng *rand.Rand, n int) []byte {
 	return b
 }
 
-// TestSealIsPions compares every byte, over random packets, sources and indexes, those
+// TestContextIsPions compares every byte that is sealed, and opens it again, over random packets, sources and indexes, those
 // around roll-overs above all.
-func TestSealIsPions(t *testing.T) {
+func TestContextIsPions(t *testing.T) {
 	for _, p := range profiles() {
 		t.Run(p.name, func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(1, 2))
@@ -75,6 +75,12 @@ func TestSealIsPions(t *testing.T) {
 					if got := own.RTP(withRoom(packet), header, ssrc, index); !bytes.Equal(got, want) {
 						t.Fatalf("index %d of %d\ngot  %x\nwant %x", index, ssrc, got, want)
 					}
+					if !bytes.Equal(refused(t, rng, want, func(b []byte) ([]byte, error) { return own.OpenRTP(b, header, ssrc, index) }), packet) {
+						t.Fatalf("index %d of %d is opened as another packet", index, ssrc)
+					}
+					if _, err := own.OpenRTP(bytes.Clone(want), header, ssrc, index^1<<16); err == nil {
+						t.Fatal("opened with another roll-over counter")
+					}
 					compareRTCP(t, rng, own, twin)
 				}
 			}
@@ -82,7 +88,7 @@ func TestSealIsPions(t *testing.T) {
 	}
 }
 
-func compareRTCP(t *testing.T, rng *rand.Rand, own Sealer, twin *srtp.Context) {
+func compareRTCP(t *testing.T, rng *rand.Rand, own Context, twin *srtp.Context) {
 	t.Helper()
 	packet := append([]byte{0x80, 200, 0, 6}, random(rng, 4*(1+rng.IntN(30)))...)
 	index := 1 + rng.Uint32N(1<<31-1)>>rng.UintN(31)
@@ -94,6 +100,30 @@ func compareRTCP(t *testing.T, rng *rand.Rand, own Sealer, twin *srtp.Context) {
 	if got := own.RTCP(withRoom(packet), index); !bytes.Equal(got, want) {
 		t.Fatalf("rtcp index %d\ngot  %x\nwant %x", index, got, want)
 	}
+	if got, ok := own.RTCPIndex(want); !ok || got != index {
+		t.Fatalf("rtcp index is %d, %v; want %d", got, ok, index)
+	}
+	if !bytes.Equal(refused(t, rng, want, own.OpenRTCP), packet) {
+		t.Fatalf("rtcp index %d is opened as another packet", index)
+	}
+}
+
+// refused opens the packet, after it has tried what an attacker could make of it: another
+// bit, or another end.
+func refused(t *testing.T, rng *rand.Rand, packet []byte, open func([]byte) ([]byte, error)) []byte {
+	t.Helper()
+	forged := bytes.Clone(packet)
+	forged[rng.IntN(len(forged))] ^= 1 << rng.IntN(8)
+	for _, b := range [][]byte{forged, bytes.Clone(packet[:rng.IntN(len(packet))]), append(bytes.Clone(packet), 0)} {
+		if plain, err := open(b); !errors.Is(err, errs.ErrDenied) {
+			t.Fatalf("%x is opened as %x: %v", b, plain, err)
+		}
+	}
+	plain, err := open(bytes.Clone(packet))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plain
 }
 
 // withRoom copies a packet to a slice of which no byte behind the room may change.

@@ -24,6 +24,38 @@ type Sealer interface {
 	Prefetch()
 }
 
+// Opener authenticates and decrypts packets under one master key, in place. It belongs to
+// one goroutine. Errors wrap errs.ErrDenied: the packet is too short, or not the
+// peer's. What was seen before is the caller's to know.
+type Opener interface {
+	// OpenRTP is for a packet whose header has the given length, under an extended
+	// sequence number. It returns the header and the payload.
+	OpenRTP(b []byte, header int, ssrc uint32, index uint64) ([]byte, error)
+	// OpenRTCP is for a compound packet, which must be encrypted.
+	OpenRTCP(b []byte) ([]byte, error)
+	// RTCPIndex is the index that an SRTCP packet names; false: it is too short to have
+	// one. Nothing is authenticated.
+	RTCPIndex(b []byte) (index uint32, ok bool)
+}
+
+// Context does both, for the key of one direction. The ciphers for RTP are made when
+// they are needed first: many transports only send, or only receive.
+type Context interface {
+	Sealer
+	Opener
+}
+
+// errNotAuthentic says nothing more: an error a packet must not cost memory.
+var errNotAuthentic = fmt.Errorf("srtp packet is not the peer's: %w", errs.ErrDenied)
+
+// rtcpIndex is the word with flag and index that ends before the last n bytes.
+func rtcpIndex(b []byte, n int) (index uint32, ok bool) {
+	if len(b) < rtcpHeader+rtcpWord+n {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(b[len(b)-n-rtcpWord:]) &^ encrypted, true
+}
+
 // Prefetch asks the CPU for s.
 func Prefetch(s Sealer) { prefetch.Lines(pointee(&s), 2) }
 
@@ -38,6 +70,7 @@ const (
 	keySize = 16 // of the ciphers
 	// rtcpHeader is the part of an RTCP packet that stays readable.
 	rtcpHeader = 8
+	rtcpWord   = 4 // flag and index
 	// encrypted is the flag E of SRTCP.
 	encrypted = 1 << 31
 )
