@@ -67,6 +67,9 @@ func releaseMemory(ctx context.Context, loop *rtc.Loop, log *slog.Logger) {
 				log.Warn("memory of the past load is kept", obs.Err(err))
 			}
 		}
+		if err := loop.ForgetDeclared(ctx); err != nil {
+			continue // as above
+		}
 		// Pools of the libraries keep what they hold for one collection more.
 		runtime.GC()
 		debug.FreeOSMemory()

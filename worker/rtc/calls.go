@@ -155,6 +155,18 @@ func (l *Loop) Stats(ctx context.Context, target StatsTarget) (Stats, error) {
 	return onLoop(ctx, l, func() (Stats, error) { return l.stats(target) })
 }
 
+// ForgetDeclared frees what producers were made with, which is read from the ledger again
+// when somebody asks: after a rush of users it is memory for nothing.
+func (l *Loop) ForgetDeclared(ctx context.Context) error {
+	_, err := onLoop(ctx, l, func() (struct{}, error) {
+		for _, p := range l.table.producers {
+			p.declared = nil
+		}
+		return struct{}{}, nil
+	})
+	return err
+}
+
 // ReleaseBuffers gives the memory of the log of sent packets back to the system, if
 // no transport is there to use it, and says whether none was. Errors are the
 // system's.

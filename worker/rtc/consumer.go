@@ -131,6 +131,9 @@ func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) {
 		levelElement: rec.LevelElement, levelLen: rec.LevelLen, template: rec.Template,
 	})
 	t.consumers = append(t.consumers, c)
+	if t.consumerBySSRC == nil {
+		t.consumerBySSRC = map[uint32]*consumer{}
+	}
 	t.consumerBySSRC[c.ssrc] = c
 	l.table.consumers[c.id] = c
 }

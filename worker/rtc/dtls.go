@@ -39,8 +39,8 @@ const (
 // dtlsState is where a transport's DTLS stands. The serialised state of a finished
 // connection, for alerts, and our last flight are in the ledger alone.
 type dtlsState struct {
-	remote    []handshake.Fingerprint
-	role      handshake.Role // ours; 0 before ConnectTransport
+	remote    []handshake.Fingerprint // nil once connected
+	role      handshake.Role          // ours; 0 before ConnectTransport
 	state     DtlsState
 	handshake *handshake.Handshake // while connecting
 	early     [][]byte             // datagrams before ConnectTransport
@@ -319,6 +319,7 @@ func (l *Loop) finishDTLS(t *transport, r *handshake.Result) error {
 func (l *Loop) connected(t *transport) {
 	d := &t.dtls
 	d.state, d.finished, d.flight = DtlsConnected, instant(t.rec.Finished), !t.rec.LastFlight.Empty()
+	d.remote = nil
 	t.srtp.rtcpIndex = t.rec.RTCPReserved.Load()
 }
 

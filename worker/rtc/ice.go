@@ -44,6 +44,8 @@ type iceState struct {
 	state       IceState
 	tuples      []*tuple // validated, at most maxTuples
 	selected    *tuple   // where packets go; nil before the first valid check
+	first       tuple    // room for one that most transports never have a second beside
+	occupied    bool     // first has been used: never again, somebody may still know it
 	remoteUfrag string   // as the last valid check named it
 	lastCheck   instant  // of any path; 0: never
 }
@@ -137,7 +139,7 @@ func (l *Loop) learn(t *transport, src *source) *tuple {
 			return tu
 		}
 	}
-	return l.addTuple(t, &tuple{key: key, port: src.port, addr: src.addr})
+	return l.addTuple(t, tuple{key: key, port: src.port, addr: src.addr})
 }
 
 // claim makes t the owner of a remote address. A former owner stays second.
@@ -180,11 +182,11 @@ func (l *Loop) learnPeer(t *transport, peer *tcpPeer) *tuple {
 			return tu
 		}
 	}
-	return l.addTuple(t, &tuple{addr: peer.conn.RemoteAddr(), peer: peer})
+	return l.addTuple(t, tuple{addr: peer.conn.RemoteAddr(), peer: peer})
 }
 
 // addTuple remembers a path; the one longest without a check makes room.
-func (l *Loop) addTuple(t *transport, tu *tuple) *tuple {
+func (l *Loop) addTuple(t *transport, v tuple) *tuple {
 	ice := &t.ice
 	if len(ice.tuples) >= maxTuples {
 		oldest := -1
@@ -195,8 +197,19 @@ func (l *Loop) addTuple(t *transport, tu *tuple) *tuple {
 		}
 		l.dropTuple(t, oldest)
 	}
+	tu := ice.room()
+	*tu = v
 	ice.tuples = append(ice.tuples, tu)
 	return tu
+}
+
+// room is where a new tuple may stand.
+func (ice *iceState) room() *tuple {
+	if ice.occupied {
+		return new(tuple)
+	}
+	ice.occupied = true
+	return &ice.first
 }
 
 // dropTuple forgets the path with index i.

@@ -18,6 +18,7 @@ import (
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
+	"github.com/dspeak/sfu/worker/ortc"
 	"github.com/dspeak/sfu/worker/stun"
 )
 
@@ -329,7 +330,8 @@ type objectTable struct {
 	consumers  map[ident.ConsumerID]*consumer
 	ufrags     map[string]*transport
 	tuples     map[tupleKey]claim
-	list       []*transport // every transport, for the sweep
+	list       []*transport         // every transport, for the sweep
+	caps       ortc.RtpCapabilities // of every router; nobody changes them
 }
 
 func newObjectTable() objectTable {
@@ -340,6 +342,7 @@ func newObjectTable() objectTable {
 		consumers:  map[ident.ConsumerID]*consumer{},
 		ufrags:     map[string]*transport{},
 		tuples:     map[tupleKey]claim{},
+		caps:       ortc.RouterRtpCapabilities(),
 	}
 }
 

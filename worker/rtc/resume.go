@@ -127,7 +127,8 @@ func (l *Loop) resumePaths(t *transport) {
 			addr = addr.Unmap()
 		}
 		src := source{port: port, addr: netip.AddrPortFrom(addr, p.Port)}
-		tu := &tuple{key: src.key(), port: port, addr: src.addr, lastCheck: l.now, nominated: p.Nominated, place: i + 1}
+		tu := ice.room()
+		*tu = tuple{key: src.key(), port: port, addr: src.addr, lastCheck: l.now, nominated: p.Nominated, place: i + 1}
 		l.claim(t, tu.key)
 		ice.tuples = append(ice.tuples, tu)
 		if p.State.Load() == ledger.PathSelected {

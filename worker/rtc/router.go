@@ -62,7 +62,7 @@ func (l *Loop) addRouter(rec *ledger.Router) *router {
 	id := rec.Name.String()
 	r := &router{
 		id: ident.RouterID(id), rec: rec, mark: ledgerfile.Mark(id),
-		caps: ortc.RouterRtpCapabilities(), transports: map[ident.TransportID]*transport{},
+		caps: l.table.caps, transports: map[ident.TransportID]*transport{},
 	}
 	l.table.routers[r.id] = r
 	return r

@@ -32,7 +32,7 @@ type transport struct {
 
 	producers []*producer
 	consumers []*consumer
-	// consumerBySSRC serves RTCP, which names streams by SSRC.
+	// consumerBySSRC serves RTCP, which names streams by SSRC; nil before the first.
 	consumerBySSRC map[uint32]*consumer
 
 	pending pendingPackets
@@ -114,7 +114,6 @@ func (l *Loop) recordTransport(r *router, p *CreateTransportParams) (*ledger.Tra
 func (l *Loop) addTransport(r *router, rec *ledger.Transport) *transport {
 	t := &transport{
 		id: ident.TransportID(rec.Name.String()), rec: rec, router: r, index: len(l.table.list),
-		consumerBySSRC: map[uint32]*consumer{},
 	}
 	t.ice.state, t.dtls.state = IceNew, DtlsNew
 	cred := &t.ice.credentials
