@@ -25,6 +25,7 @@ type consumer struct {
 	paused    bool
 	ssrc      uint32
 	report    receiverView
+	history   [historySize]packetRef // see fanout
 }
 
 // entry is the consumer's entry in the packet path. It moves when another
@@ -125,7 +126,7 @@ func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) {
 		paused: rec.Paused.Load() != 0, ssrc: rec.SSRC,
 	}
 	pr.fan = append(pr.fan, fanout{
-		consumer: c, transport: t, history: new([historySize]packetRef), paused: c.paused, ssrc: c.ssrc,
+		consumer: c, transport: t, history: &c.history, paused: c.paused, ssrc: c.ssrc,
 		seq: loadSeqMap(&rec.Mapping, pr.stream.rec.RTP.Highest()), packets: rec.Packets, bytes: rec.Octets,
 		payloadType: rec.PayloadType, headerLen: rec.HeaderLen, absSendTime: rec.AbsSendTime,
 		levelElement: rec.LevelElement, levelLen: rec.LevelLen, template: rec.Template,

@@ -44,10 +44,9 @@ type iceState struct {
 	state       IceState
 	tuples      []*tuple // validated, at most maxTuples
 	selected    *tuple   // where packets go; nil before the first valid check
-	first       tuple    // room for one that most transports never have a second beside
-	occupied    bool     // first has been used: never again, somebody may still know it
-	remoteUfrag string   // as the last valid check named it
-	lastCheck   instant  // of any path; 0: never
+	room        room[tuple]
+	remoteUfrag string  // as the last valid check named it
+	lastCheck   instant // of any path; 0: never
 }
 
 // newICECredentials makes a user fragment and a password. Both hold only
@@ -197,19 +196,10 @@ func (l *Loop) addTuple(t *transport, v tuple) *tuple {
 		}
 		l.dropTuple(t, oldest)
 	}
-	tu := ice.room()
+	tu := ice.room.take()
 	*tu = v
 	ice.tuples = append(ice.tuples, tu)
 	return tu
-}
-
-// room is where a new tuple may stand.
-func (ice *iceState) room() *tuple {
-	if ice.occupied {
-		return new(tuple)
-	}
-	ice.occupied = true
-	return &ice.first
 }
 
 // dropTuple forgets the path with index i.

@@ -127,7 +127,7 @@ func (l *Loop) resumePaths(t *transport) {
 			addr = addr.Unmap()
 		}
 		src := source{port: port, addr: netip.AddrPortFrom(addr, p.Port)}
-		tu := ice.room()
+		tu := ice.room.take()
 		*tu = tuple{key: src.key(), port: port, addr: src.addr, lastCheck: l.now, nominated: p.Nominated, place: i + 1}
 		l.claim(t, tu.key)
 		ice.tuples = append(ice.tuples, tu)
@@ -159,7 +159,7 @@ func (l *Loop) resumeStreams(transports map[ledger.Ref]*transport) {
 			l.ledger.Streams.Free(rec)
 			continue
 		}
-		t.srtp.streams = append(t.srtp.streams, &inStream{ssrc: rec.SSRC, rec: rec})
+		t.srtp.addStream(rec)
 	}
 }
 

@@ -37,6 +37,7 @@ type srtpState struct {
 	// of indexes that may be used; a successor starts beyond it.
 	rtcpIndex uint32
 	streams   []*inStream // every incoming SSRC since the transport was made
+	room      room[inStream]
 }
 
 // rtcpBlock is how many SRTCP indexes are reserved at once.

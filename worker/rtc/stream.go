@@ -48,9 +48,15 @@ func (l *Loop) streamFor(t *transport, ssrc uint32) (*inStream, error) {
 	}
 	rec.Transport, rec.SSRC = t.rec.Ref(), ssrc
 	l.ledger.Streams.Commit(rec)
-	fresh := &inStream{ssrc: ssrc, rec: rec}
-	t.srtp.streams = append(t.srtp.streams, fresh)
-	return fresh, nil
+	return t.srtp.addStream(rec), nil
+}
+
+// addStream puts a stream of the ledger in its place.
+func (s *srtpState) addStream(rec *ledger.Stream) *inStream {
+	fresh := s.room.take()
+	*fresh = inStream{ssrc: rec.SSRC, rec: rec}
+	s.streams = append(s.streams, fresh)
+	return fresh
 }
 
 // forgetStream forgets the oldest SSRC that no producer uses, if it can one that sent

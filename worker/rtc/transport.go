@@ -112,12 +112,13 @@ func (l *Loop) recordTransport(r *router, p *CreateTransportParams) (*ledger.Tra
 // addTransport puts a transport of the ledger in its place, as it is before anything
 // was received.
 func (l *Loop) addTransport(r *router, rec *ledger.Transport) *transport {
-	t := &transport{
-		id: ident.TransportID(rec.Name.String()), rec: rec, router: r, index: len(l.table.list),
-	}
+	// One text for three: see room.
+	text := string(rec.Ufrag[:]) + string(rec.Password[:]) + rec.Name.String()
+	password, name := text[ledger.UfragSize:][:ledger.PasswordSize], text[ledger.UfragSize+ledger.PasswordSize:]
+	t := &transport{id: ident.TransportID(name), rec: rec, router: r, index: len(l.table.list)}
 	t.ice.state, t.dtls.state = IceNew, DtlsNew
 	cred := &t.ice.credentials
-	cred.ufrag, cred.password = string(rec.Ufrag[:]), string(rec.Password[:])
+	cred.ufrag, cred.password = text[:ledger.UfragSize], password
 	cred.auth = stun.NewAuthenticator(l.mac, cred.password)
 	t.srtp.rec = rec
 	l.table.transports[t.id] = t
