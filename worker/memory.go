@@ -23,6 +23,7 @@ const warmBytes = 9 << 20
 // with. There are no collections, which would give the memory back, until collect is
 // called; release gives it back then.
 func warmHeap() (collect func(release bool)) {
+	runtime.MemProfileRate = 0 // nobody can ask for the profile
 	percent := debug.SetGCPercent(-1)
 	pages := make([]byte, warmBytes)
 	for i := 0; i < len(pages); i += os.Getpagesize() {

@@ -48,6 +48,9 @@ func Run(ctx context.Context, p Process) error {
 	if err := monitor.Calm(); err != nil {
 		p.Log.Info("the runtime's monitor interrupts the media loop", obs.Err(err))
 	}
+	if err := refuseHugePages(); err != nil {
+		p.Log.Info("the worker takes more memory than it needs", obs.Err(err))
+	}
 	collect := warmHeap()
 	hello := handoff.Message{Hello: &handoff.Hello{
 		Protocol: handoff.Protocol, PID: os.Getpid(), Layout: ledger.Layout, Version: handoff.Version(),
