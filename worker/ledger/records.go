@@ -98,8 +98,8 @@ type Transport struct {
 	Password             [PasswordSize]byte
 	Paths                [MaxPaths]Path
 	Request, ConnectedBy Digest
-	// Remote is the peer's DTLS parameters as JSON, State the serialised DTLS state,
-	// LastFlight the datagrams that the peer may ask for again.
+	// Remote is the peer's DTLS parameters as JSON until the handshake begins, State the
+	// serialised DTLS state, LastFlight the datagrams that the peer may ask for again.
 	AppData, Remote, State, LastFlight Blob
 	Name                               Name
 }

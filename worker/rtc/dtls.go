@@ -200,6 +200,7 @@ func (l *Loop) sendDTLS(t *transport, b []byte) {
 	}
 	if t.rec.Dtls.Load() == ledger.DtlsNew { // from now on nobody else can go on with it
 		t.rec.Dtls.Store(ledger.DtlsStarted)
+		l.ledger.DropBlob(&t.rec.Remote)
 	}
 	l.sendInOrder(t, b)
 }

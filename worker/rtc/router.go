@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
@@ -23,7 +24,7 @@ type router struct {
 	rec        *ledger.Router
 	mark       uint64 // names it in the ledger's header
 	caps       ortc.RtpCapabilities
-	transports map[ident.TransportID]*transport
+	transports []*transport // in no order
 }
 
 func (l *Loop) createRouter(id ident.RouterID, appData []byte, request ledger.Digest) (ortc.RtpCapabilities, error) {
@@ -62,7 +63,7 @@ func (l *Loop) addRouter(rec *ledger.Router) *router {
 	id := rec.Name.String()
 	r := &router{
 		id: ident.RouterID(id), rec: rec, mark: ledgerfile.Mark(id),
-		caps: l.table.caps, transports: map[ident.TransportID]*transport{},
+		caps: l.table.caps,
 	}
 	l.table.routers[r.id] = r
 	return r
@@ -108,11 +109,18 @@ func (l *Loop) closeRouter(id ident.RouterID) error {
 
 func (l *Loop) destroyRouter(r *router) {
 	l.ledger.Routers.Condemn(r.rec) // a successor goes on with all of it, or with nothing
-	for _, t := range r.transports {
-		l.destroyTransport(t)
+	for len(r.transports) > 0 {
+		l.destroyTransport(r.transports[len(r.transports)-1])
 	}
 	delete(l.table.routers, r.id)
 	l.ledger.Routers.Free(r.rec)
+}
+
+// remove takes a transport out of its router.
+func (r *router) remove(t *transport) {
+	i, last := slices.Index(r.transports, t), len(r.transports)-1
+	r.transports[i], r.transports[last] = r.transports[last], nil
+	r.transports = r.transports[:last]
 }
 
 // take notes in the ledger's header whose packet or call the loop works on: if it

@@ -124,7 +124,7 @@ func (l *Loop) addTransport(r *router, rec *ledger.Transport) *transport {
 	l.table.transports[t.id] = t
 	l.table.ufrags[cred.ufrag] = t
 	l.table.list = append(l.table.list, t)
-	r.transports[t.id] = t
+	r.transports = append(r.transports, t)
 	l.scheduleReports(t)
 	l.stir()
 	return t
@@ -277,7 +277,7 @@ func (l *Loop) destroyTransport(t *transport) {
 	}
 	delete(l.table.transports, t.id)
 	delete(l.table.ufrags, t.ice.credentials.ufrag)
-	delete(t.router.transports, t.id)
+	t.router.remove(t)
 	last := len(l.table.list) - 1
 	l.table.list[t.index] = l.table.list[last]
 	l.table.list[t.index].index = t.index
