@@ -132,10 +132,7 @@ func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) {
 		levelElement: rec.LevelElement, levelLen: rec.LevelLen, template: rec.Template,
 	})
 	t.consumers = append(t.consumers, c)
-	if t.consumerBySSRC == nil {
-		t.consumerBySSRC = map[uint32]*consumer{}
-	}
-	t.consumerBySSRC[c.ssrc] = c
+	l.table.sent[sentStream{t, c.ssrc}] = c
 	l.table.consumers[c.id] = c
 }
 
@@ -242,7 +239,7 @@ func (l *Loop) destroyConsumer(c *consumer) {
 			break
 		}
 	}
-	delete(c.transport.consumerBySSRC, c.ssrc)
+	delete(l.table.sent, sentStream{c.transport, c.ssrc})
 	delete(l.table.consumers, c.id)
 	l.ledger.Consumers.Free(c.rec)
 	c.rec = nil

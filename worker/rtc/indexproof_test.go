@@ -231,7 +231,7 @@ func (p *proof) onWireRTP(a *actor, b []byte) {
 		p.wraps++
 	}
 	p.highest[stream] = max(p.highest[stream], index)
-	c := a.consumerBySSRC[ssrc]
+	c := p.table.sent[sentStream{a.transport, ssrc}]
 	if c == nil {
 		return // closed since
 	}

@@ -328,10 +328,17 @@ type objectTable struct {
 	transports map[ident.TransportID]*transport
 	producers  map[ident.ProducerID]*producer
 	consumers  map[ident.ConsumerID]*consumer
+	sent       map[sentStream]*consumer
 	ufrags     map[string]*transport
 	tuples     map[tupleKey]claim
 	list       []*transport         // every transport, for the sweep
 	caps       ortc.RtpCapabilities // of every router; nobody changes them
+}
+
+// sentStream is what RTCP names a consumer by.
+type sentStream struct {
+	to   *transport
+	ssrc uint32
 }
 
 func newObjectTable() objectTable {
@@ -340,6 +347,7 @@ func newObjectTable() objectTable {
 		transports: map[ident.TransportID]*transport{},
 		producers:  map[ident.ProducerID]*producer{},
 		consumers:  map[ident.ConsumerID]*consumer{},
+		sent:       map[sentStream]*consumer{},
 		ufrags:     map[string]*transport{},
 		tuples:     map[tupleKey]claim{},
 		caps:       ortc.RouterRtpCapabilities(),

@@ -39,7 +39,7 @@ func (l *Loop) resume() {
 	l.makeRoomFor(transports, producers)
 	for rec := range l.ledger.Consumers.All() {
 		t, p := transports[rec.Transport], producers[rec.Producer]
-		if t == nil || p == nil || t.consumerBySSRC[rec.SSRC] != nil {
+		if t == nil || p == nil || l.table.sent[sentStream{t, rec.SSRC}] != nil {
 			l.ledger.Consumers.Free(rec)
 			continue
 		}
@@ -62,10 +62,10 @@ func (l *Loop) makeRoomFor(transports map[ledger.Ref]*transport, producers map[l
 		ofProducer[rec.Producer]++
 	}
 	l.table.consumers = make(map[ident.ConsumerID]*consumer, l.ledger.Consumers.Len())
+	l.table.sent = make(map[sentStream]*consumer, l.ledger.Consumers.Len())
 	for ref, n := range onTransport {
 		if t := transports[ref]; t != nil {
 			t.consumers = make([]*consumer, 0, n)
-			t.consumerBySSRC = make(map[uint32]*consumer, n)
 		}
 	}
 	for ref, n := range ofProducer {

@@ -78,7 +78,7 @@ func (t *transport) onSenderReport(info rtp.SenderInfo, at instant) {
 func (l *Loop) onReports(t *transport, pkt rtp.RTCPPacket, at instant) {
 	for i := range pkt.Reports() {
 		rep := pkt.Report(i)
-		c := t.consumerBySSRC[rep.SSRC]
+		c := l.table.sent[sentStream{t, rep.SSRC}]
 		if c == nil {
 			continue
 		}
@@ -97,7 +97,7 @@ func (l *Loop) onNack(t *transport, pkt rtp.RTCPPacket) {
 	if pkt.Nacks() == 0 {
 		return
 	}
-	c := t.consumerBySSRC[pkt.MediaSSRC()]
+	c := l.table.sent[sentStream{t, pkt.MediaSSRC()}]
 	if c == nil {
 		return
 	}

@@ -32,8 +32,6 @@ type transport struct {
 
 	producers []*producer
 	consumers []*consumer
-	// consumerBySSRC serves RTCP, which names streams by SSRC; nil before the first.
-	consumerBySSRC map[uint32]*consumer
 
 	pending pendingPackets
 	rtcp    reportState
