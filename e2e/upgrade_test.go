@@ -69,7 +69,7 @@ func TestUpgrade(t *testing.T) {
 	in := newInstallation(t)
 	mute := changedWorker(t, "../worker/run.go", "	assign, files, err := awaitAssign(ctx, p.Conn)\n",
 		"	assign, files, err := awaitAssign(ctx, p.Conn)\n	if assign != nil {\n		select {}\n	}\n")
-	foreign := changedWorker(t, "../worker/ledger/ledger.go", "const Layout = 1\n", "const Layout = 2\n")
+	foreign := changedWorker(t, "../worker/ledger/ledger.go", "const Layout = ", "const Layout = 1 + ")
 	s := startServer(t, settings{program: in.supervisor})
 	speaker, listener := s.enterPion(t, "ann", "new", pionOptions{}), s.enterPion(t, "bob", "new", pionOptions{})
 	speaker.speak(t)
