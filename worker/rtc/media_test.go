@@ -3,6 +3,7 @@ package rtc
 import (
 	"bytes"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
@@ -333,5 +334,28 @@ func TestBuffersAreReleased(t *testing.T) {
 		if released, err := r.ReleaseBuffers(r.ctx); !released || err != nil {
 			t.Fatalf("after the call: released %v, %v", released, err)
 		}
+	}
+}
+
+// TestForgottenDeclarationsAreRead: a listener who comes after a rush has passed hears, and
+// the dump tells the parameters.
+func TestForgottenDeclarationsAreRead(t *testing.T) {
+	r := newRig(t, nil)
+	a, b := pair(r)
+	producer := r.produce(a, 11, "0")
+	before := a.dump().Producers[0].ConsumableRtpParameters
+	if err := r.ForgetDeclared(r.ctx); err != nil {
+		t.Fatal(err)
+	}
+	r.onLoop(func() {
+		if r.table.producers[producer].declared != nil {
+			t.Error("not forgotten")
+		}
+	})
+	r.consume(b, producer)
+	a.speak(11, 1)
+	b.hear()
+	if after := a.dump().Producers[0].ConsumableRtpParameters; !reflect.DeepEqual(after, before) {
+		t.Fatalf("%+v, was %+v", after, before)
 	}
 }

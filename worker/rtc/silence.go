@@ -10,8 +10,8 @@ import (
 // rest: it then leaves those lying for restFor. Everything else ends a rest at once.
 const silentAfter = time.Second
 
-// restFor is how long they lie at most: one wake-up serves all that come in that time. It costs some
-// 0.03 ms, far more than a check does.
+// restFor is how long they lie at most: one wake-up serves all that come in that time. It
+// costs some 0.03 ms, far more than a check does.
 const restFor = 50 * time.Millisecond
 
 // addAsides adds the second sockets.
@@ -41,6 +41,7 @@ func (l *Loop) wait() (ready netio.Ready, err error) {
 		return l.poller.Wait(l.waitTime())
 	}
 	if l.drained {
+		l.drained = false // or what ends each rest before its time would keep them lying
 		if ready, err = l.poller.Rest(restFor); err != nil || ready != (netio.Ready{}) {
 			return ready, err
 		}

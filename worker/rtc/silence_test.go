@@ -1,11 +1,14 @@
 package rtc
 
 import (
+	"net/netip"
 	"runtime"
 	"testing"
 	"time"
 
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/netio"
+	"github.com/dspeak/sfu/worker/netio/netiotest"
 	"github.com/dspeak/sfu/worker/stun"
 )
 
@@ -58,10 +61,7 @@ func TestMediaEndARest(t *testing.T) {
 		t.Skip("no rest")
 	}
 	r := newRig(t, nil)
-	router := r.router()
-	a, b := r.newClient(router), r.newClient(router)
-	a.connect(dialUDP(t, a.addr("udp", true)), "client")
-	b.connect(dialUDP(t, b.addr("udp", true)), "client")
+	a, b := pair(r)
 	r.consume(b, r.produce(a, 11, "0"))
 	fast := 0
 	for seq := range uint16(10) {
@@ -76,6 +76,34 @@ func TestMediaEndARest(t *testing.T) {
 	if fast == 0 { // of ten, whatever else the machine does
 		t.Fatal("each packet waited for the end of a rest")
 	}
+}
+
+// TestCallsDoNotKeepChecksLying: one rest that ends before its time is not followed by
+// another before everything was read.
+func TestCallsDoNotKeepChecksLying(t *testing.T) {
+	b := newBench(t)
+	aside, err := netiotest.NewUDP(netip.MustParseAddrPort("192.0.2.9:9"), netio.UDPOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = aside.Close() }()
+	place, err := b.poller.AddAside(aside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.rests, b.drained = true, true
+	aside.Inject(netip.MustParseAddrPort("192.0.2.1:1000"), 5, []byte("check"))
+	for range 2 {
+		b.poller.Wake()
+		ready, err := b.wait()
+		if err != nil || !ready.Woken {
+			t.Fatalf("%+v, %v", ready, err)
+		}
+		if ready.Readable == 1<<place {
+			return
+		}
+	}
+	t.Fatal("the check lies there for another rest")
 }
 
 // TestPagesAreReleasedInSilence: a packet that was kept to be sent again is gone then,

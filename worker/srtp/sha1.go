@@ -52,7 +52,10 @@ func NewSHA1(masterKey, masterSalt []byte) (Context, error) {
 			return nil, err
 		}
 	}
-	return c, c.rtcp.open()
+	if err := c.rtcp.open(); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 // open makes the ciphers.
