@@ -24,6 +24,24 @@ func (c *socket) inRoom(producers int, users ...string) func() error {
 	}
 }
 
+// withoutSocket checks that the supervisor has noticed the loss of a user's sockets.
+func (s *server) withoutSocket(t *testing.T, user, channel string) func() error {
+	t.Helper()
+	client := s.admin(t)
+	return func() error {
+		got, err := client.GetChannel(t.Context(), &adminv1.GetChannelRequest{ChannelId: channel})
+		if err != nil {
+			return err
+		}
+		for _, u := range got.GetUsers() {
+			if u.GetUserId() == user && u.GetSockets() == 0 {
+				return nil
+			}
+		}
+		return fmt.Errorf("the users of %s are %v, want %s without a socket", channel, got.GetUsers(), user)
+	}
+}
+
 // TestEvents covers what a socket is told unasked.
 func TestEvents(t *testing.T) {
 	s := startServer(t, settings{})
@@ -65,6 +83,7 @@ func TestGrace(t *testing.T) {
 	producer := b.produce(t, send.ID, "0", 1)
 	t.Run("the session comes back whole", func(t *testing.T) {
 		b.close()
+		eventually(t, answerTimeout, s.withoutSocket(t, "bob", "grace")) // else the new socket may well be the second one
 		b = s.enter(t, "bob", "grace")
 		var got struct{ Message string }
 		messageOf(t, b, "connected").decode(t, &got)
