@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -20,9 +21,7 @@ import (
 func main() { os.Exit(run()) }
 
 func run() int {
-	// The supervisor starts the program by a descriptor, whose number would be the
-	// process's name in listings. Only looks depend on it.
-	_ = os.WriteFile("/proc/self/comm", []byte("worker"), 0o600)
+	nameThreads("worker")
 	var level slog.LevelVar
 	pipe, err := worker.NewLogPipe(syscall.Stderr)
 	if err != nil {
@@ -53,5 +52,15 @@ func run() int {
 	default:
 		log.Error("worker failed", obs.Err(err))
 		return handoff.ExitFailure
+	}
+}
+
+// nameThreads names the process and its threads in listings: the supervisor starts the
+// program by a descriptor, whose number would stand there. A new thread has the name of
+// the one that made it. Only looks depend on it, and errors change nothing.
+func nameThreads(name string) {
+	files, _ := filepath.Glob("/proc/self/task/*/comm")
+	for _, file := range files {
+		_ = os.WriteFile(file, []byte(name), 0o600)
 	}
 }

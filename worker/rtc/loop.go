@@ -215,6 +215,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	if err := raisePriority(); err != nil {
 		l.log.Info("media loop runs at normal priority", obs.Err(err))
 	}
+	_ = nameThread("media") // only looks depend on it
 	l.thread = threadID()
 	l.ledger.Header().SetLoopThread(l.thread)
 	stop := context.AfterFunc(ctx, l.mail.nudge)

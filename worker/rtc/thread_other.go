@@ -7,3 +7,6 @@ func raisePriority() error { return nil }
 
 // threadID is unknown.
 func threadID() int { return 0 }
+
+// nameThread does nothing.
+func nameThread(string) error { return nil }
