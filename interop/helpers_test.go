@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // lines is a log that tests read.
 type lines struct {
@@ -168,8 +168,8 @@ func (m *mainServer) accept(t *testing.T) *mainSocket {
 	}
 }
 
-// run starts a link and stops it at the test's end.
-func run(t *testing.T, cfg LinkConfig) (l *Link, stop func()) {
+// newLink makes a link that retries soon.
+func newLink(t *testing.T, cfg LinkConfig) *Link {
 	t.Helper()
 	if cfg.RetryMin == 0 {
 		cfg.RetryMin, cfg.RetryMax = 10*time.Millisecond, 50*time.Millisecond
@@ -178,6 +178,19 @@ func run(t *testing.T, cfg LinkConfig) (l *Link, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// run makes and starts a link and stops it at the test's end.
+func run(t *testing.T, cfg LinkConfig) (l *Link, stop func()) {
+	t.Helper()
+	l = newLink(t, cfg)
+	return l, start(t, l)
+}
+
+// start runs a link until stop or the test's end.
+func start(t *testing.T, l *Link) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- l.Run(ctx) }()
@@ -193,7 +206,7 @@ func run(t *testing.T, cfg LinkConfig) (l *Link, stop func()) {
 		}
 	})
 	t.Cleanup(stop)
-	return l, stop
+	return stop
 }
 
 // eventually asks again until the condition holds.

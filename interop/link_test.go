@@ -24,10 +24,11 @@ func leave(u ident.UserID, c ident.ChannelID) wire.MediaPresence {
 
 func TestLinkSends(t *testing.T) {
 	main := newMainServer(t)
-	l, stop := run(t, LinkConfig{BaseURL: main.url, Backend: &fakeBackend{snapshot: func() []ChannelUsers {
+	l := newLink(t, LinkConfig{BaseURL: main.url, Backend: &fakeBackend{snapshot: func() []ChannelUsers {
 		return []ChannelUsers{{"c", []ident.UserID{"u", "v"}}, {"d", []ident.UserID{"w"}}}
 	}}})
 	l.Send(join("lost", "x")) // while it is down: dropped
+	stop := start(t, l)
 	m := main.accept(t)
 	if got := m.syncs(t, 2); got["c"] != "u,v" || got["d"] != "w" {
 		t.Errorf("syncs %v", got)

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // fakeBackend records what it is told. Its functions may be nil.
 type fakeBackend struct {
@@ -220,6 +220,7 @@ func (a answer) text() string {
 // next reads one message.
 func (c *client) next(t *testing.T) answer {
 	t.Helper()
+	_ = c.SetReadDeadline(time.Now().Add(patience))
 	kind, b, err := c.ReadMessage()
 	if err != nil {
 		t.Fatal(err)

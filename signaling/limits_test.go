@@ -12,7 +12,7 @@ import (
 )
 
 func TestOversized(t *testing.T) {
-	h := start(t, Config{Limits: Limits{MessageBytes: 1000}})
+	h := start(t, Config{Limits: Limits{MessageBytes: 1000, CloseTimeout: patience}})
 	c := h.enter(t, "ann")
 	fits := `{"type":"get-rtp-capabilities","x":"` + strings.Repeat("x", 900) + `"}`
 	c.send(t, fits+strings.Repeat(" ", 1000-len(fits)))

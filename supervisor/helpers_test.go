@@ -29,7 +29,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // lab is a backend with real sockets and fake workers.
 type lab struct {
@@ -40,6 +40,7 @@ type lab struct {
 	pool    *fakePool
 	main    *mainServer
 	url     string
+	limits  signaling.Limits
 
 	mu   sync.Mutex
 	last context.Context // of the last request; guarded by mu
@@ -137,7 +138,7 @@ func newLab(t *testing.T, workers int, edit ...func(*lab)) *lab {
 // serve opens the socket server.
 func (l *lab) serve(v signaling.Validator) {
 	l.sockets = signaling.NewServer(signaling.Config{
-		Backend: spy{l.backend, l}, Validator: v, AnyOrigin: true,
+		Backend: spy{l.backend, l}, Validator: v, AnyOrigin: true, Limits: l.limits,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	server := httptest.NewServer(l.sockets)

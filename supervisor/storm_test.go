@@ -13,6 +13,7 @@ import (
 	"github.com/gorilla/websocket"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/signaling"
 	"github.com/dspeak/sfu/signaling/wire"
 )
 
@@ -22,7 +23,8 @@ const stormSize = 1000
 // TestStorm: a thousand clients come back at the same time. They are let in one after
 // another, all of them, and find their sessions; somebody else is served meanwhile.
 func TestStorm(t *testing.T) {
-	l := newLab(t, 2)
+	// However slowly they come, two come within 2.5 ms somewhere.
+	l := newLab(t, 2, func(l *lab) { l.limits = signaling.Limits{AdmissionBurst: 1} })
 	bystander := l.join("eve", "elsewhere")
 	bystander.connect(bystander.transport())
 	clients := l.storm(false)
@@ -82,7 +84,7 @@ func (l *lab) storm(back bool) []*websocket.Conn {
 }
 
 func (l *lab) stormClient(i int, back bool) (*websocket.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 6*patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
 	query := url.Values{"auth": {fmt.Sprint("user-", i)}, "channelId": {fmt.Sprint("channel-", i/10)}}
 	header := http.Header{"X-Forwarded-For": {fmt.Sprintf("192.0.2.%d", i%250)}}
@@ -97,7 +99,7 @@ func (l *lab) stormClient(i int, back bool) (*websocket.Conn, error) {
 	if back {
 		want = wire.MessageRestored
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(6 * patience))
+	_ = conn.SetReadDeadline(time.Now().Add(2 * patience))
 	for {
 		var m message
 		if err := conn.ReadJSON(&m); err != nil {
