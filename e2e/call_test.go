@@ -85,6 +85,7 @@ func testCall(t *testing.T, sc *scene, main *mainServer) {
 			listener.untroubled(t)
 			if got := listener.inbound(t)[speaker.name]; got.Lost != 0 {
 				t.Errorf("%s misses %.0f packets of %s beside %.0f", listener.name, got.Lost, speaker.name, got.Packets)
+				sc.logHops(t)
 			}
 		}
 	}) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
 )
 
 const (
@@ -222,4 +224,21 @@ func (u *user) gap(t *testing.T) time.Duration {
 		t.Errorf("%s has not looked for the tone", u.name)
 	}
 	return time.Duration(got.LongestMs * float64(time.Millisecond))
+}
+
+// logHops tells what the server knows of all hops, for a loss that a browser saw: it is
+// the server's only where the speaker's hop to the server lost nothing.
+func (s *scene) logHops(t *testing.T) {
+	t.Helper()
+	got, err := s.server.admin(t).GetChannel(t.Context(), &adminv1.GetChannelRequest{ChannelId: s.channel})
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, u := range got.GetUsers() {
+		t.Logf("%s to the server: %v", u.GetUserId(), u.GetUplink())
+	}
+	for _, h := range got.GetHearings() {
+		t.Logf("%s to %s: %v", h.GetSpeakerUserId(), h.GetListenerUserId(), h.GetLink())
+	}
 }

@@ -161,7 +161,7 @@ export class ReplayedClient {
       setTimeout(async () => {
         if (this.#producing) return;
         await new Promise((resolve) => setTimeout(resolve, 20)); // the probe of the microphone
-        await this.#startAudio();
+        if (!this.#producing) await this.#startAudio(); // the other transport's answer may have done so
       }, 100);
     },
     'transport-connected': (message, data) => {
