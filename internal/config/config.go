@@ -1,12 +1,9 @@
 package config
 
 import (
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
-
-	"github.com/dspeak/sfu/internal/errs"
 )
 
 // Config is all settings of a supervisor.
@@ -159,23 +156,4 @@ func (c Config) DefaultHost() string {
 		return "api.darelisme.my.id"
 	}
 	return "localhost"
-}
-
-// CheckPorts says whether every port of so many workers exists. The error names
-// the variable to change and wraps errs.ErrInvalid.
-func (c Config) CheckPorts(workers int) error {
-	for _, p := range []struct {
-		env  string
-		last int
-	}{
-		{"SFU_PORT", c.Media.Port + workers},
-		{"SFU_IPV4_PORT", c.Media.IPv4Port + workers - 1},
-		{"SFU_IPV6_PORT", c.Media.IPv6Port + workers - 1},
-	} {
-		if p.last > maxPort {
-			return fmt.Errorf("%s: %d workers need ports up to %d, above %d; choose a lower port or fewer workers: %w",
-				p.env, workers, p.last, maxPort, errs.ErrInvalid)
-		}
-	}
-	return nil
 }

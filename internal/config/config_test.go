@@ -146,12 +146,59 @@ func TestFaults(t *testing.T) {
 		{"an unknown variable", "", []string{"DSPEAK_WROKERS=2"}, nil, []string{"DSPEAK_WROKERS", "unknown"}},
 		{"an unknown empty variable", "", []string{"DSPEAK_WROKERS="}, nil, []string{"DSPEAK_WROKERS", "unknown"}},
 		{"an unknown key", "http: {prot: 1}\nmedia: 7\n", nil, nil, []string{`"http.prot"`, `"media"`, "unknown"}},
-		{"a section for a value", "http: {port: {a: 1}}\n", nil, nil, []string{`"http.port.a"`}},
+		{"a section for a value", "http: {port: {a: 1}}\n", nil, nil, []string{"line 1", "http.port", "plain value"}},
+		{"a value for a section", "http: 8425\n", nil, nil, []string{"line 1", `"http" is a section`, `"http.`}},
+		{"a list for a section", "log:\n  - level\n", nil, nil, []string{"line 2", `"log" is a section`}},
+		{"a list for one value", "run_dir: [/a, /b]\n", nil, nil, []string{"run_dir", "a plain value"}},
+		{"a hole in a list", "http: {trusted_proxies: [10.0.0.1, ~]}\n", nil, nil, []string{"http.trusted_proxies"}},
+		{"a key twice", "http: {port: 1}\nlog: {}\nhttp: {port: 2}\n", nil, nil, []string{"line 3", `"http"`, "line 1"}},
+		{"a setting twice in its section", "http:\n  port: 1\n  port: 2\n", nil, nil, []string{"line 3", `"port"`, "line 2"}},
+		{"a setting in two places", "http.port: 80\nhttp: {port: 81}\n", nil, nil, []string{"http.port is set twice", "line"}},
+		{"a second document", "http: {port: 1}\n---\nhttp: {port: 2}\n", nil, nil, []string{"line 2", "second document"}},
+		{"a second document after an empty one", "---\n# nothing\n---\nhttp: {port: 2}\n", nil, nil, []string{"second document"}},
+		{"rubbish after the end", "log: {}\n...\n]\n", nil, nil, []string{"--config", "line"}},
+		{"a tab", "http:\n\tport: 1\n", nil, nil, []string{"--config", "line 2"}},
+		{"no UTF-8", "http: {host: \xff}\n", nil, nil, []string{"--config", "UTF-8"}},
+		{"bytes", "run_dir: !!binary L3Zhcg==\n", nil, nil, []string{"run_dir", "plain value"}},
+		{"itself", "http: &h {<<: *h}\n", nil, nil, []string{"--config"}},
+		{"itself in a list", "http: {origins: &o [*o]}\n", nil, nil, []string{"http.origins"}},
+		{"many aliases", "a: &a [x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: [*b,*b,*b,*b,*b,*b,*b,*b]\n", nil, nil, []string{`unknown key "a"`}},
+		{"too long a file", "#" + strings.Repeat("x", maxFileBytes) + "\n", nil, nil, []string{"--config", "longer than"}},
+		{"another base", "http: {port: 0x50}\n", nil, nil, []string{"PORT", "0x50"}},
 		{"a list of lists", "http: {origins: [[x]]}\n", nil, nil, []string{"http.origins"}},
 		{"no YAML", "http: [\n", nil, nil, []string{"--config"}},
 		{"YAML that is a list", "- a\n", nil, nil, []string{"--config"}},
 		{"no file", "", nil, []string{"--config", "/nonexistent.yaml"}, []string{"/nonexistent.yaml"}},
 		{"a directory for a file", "", nil, []string{"--config", "/"}, []string{"--config"}},
+		{"a device for a file", "", nil, []string{"--config", "/dev/zero"}, []string{"/dev/zero", "regular file"}},
+		{"a quoted value", "", []string{`PORT="8425"`}, nil, []string{"PORT", "quotes"}},
+		{"a byte order mark before a name", "", []string{"\ufeffPORT=8425"}, nil, []string{"PORT", "stray"}},
+		{"a shell's word before a name", "", []string{"export SFU_PORT=8425"}, nil, []string{"SFU_PORT", "stray"}},
+		{"a name to listen on", "", []string{"DSPEAK_HTTP_HOST=localhost"}, nil, []string{"DSPEAK_HTTP_HOST", "localhost", "IP address"}},
+		{"a port in the address", "", []string{"DSPEAK_HTTP_HOST=127.0.0.1:80"}, nil, []string{"DSPEAK_HTTP_HOST", "PORT sets the port"}},
+		{"a port after brackets", "", []string{"DSPEAK_HTTP_HOST=[::1]:80"}, nil, []string{"DSPEAK_HTTP_HOST", "PORT sets the port"}},
+		{"a star to listen on", "", []string{"DSPEAK_HTTP_HOST=*"}, nil, []string{"DSPEAK_HTTP_HOST", "without a value"}},
+		{"a network to listen on", "", []string{"DSPEAK_HTTP_HOST=10.0.0.0/8"}, nil, []string{"DSPEAK_HTTP_HOST"}},
+		{"a group to listen on", "", []string{"DSPEAK_HTTP_HOST=224.0.0.1"}, nil, []string{"DSPEAK_HTTP_HOST"}},
+		{"a link-local address to listen on", "", []string{"DSPEAK_HTTP_HOST=fe80::1"}, nil, []string{"DSPEAK_HTTP_HOST", "interface"}},
+		{"an IPv6 literal for IPv4", "", []string{"SFU_IPV4=2001:db8::1"}, nil, []string{"SFU_IPV4", "2001:db8::1", "announce it with SFU_IPV6"}},
+		{"an IPv4 literal for IPv6", "", []string{"SFU_IPV6=192.0.2.1"}, nil, []string{"SFU_IPV6", "announce it with SFU_IPV4"}},
+		{"a mapped IPv4 literal for IPv6", "", []string{"SFU_IPV6=::ffff:192.0.2.1"}, nil, []string{"SFU_IPV6", "announce it with SFU_IPV4"}},
+		{"an announced address with a port", "", []string{"SFU_IPV4=192.0.2.1:4000"}, nil, []string{"SFU_IPV4", "SFU_IPV4_PORT sets"}},
+		{"an announced name with a port", "", []string{"SFU_IPV6=voice.example.org:4000"}, nil, []string{"SFU_IPV6", "SFU_IPV6_PORT sets"}},
+		{"an announced group", "", []string{"SFU_IPV4=239.0.0.1", "SFU_IPV6=ff02::1"}, nil, []string{"SFU_IPV4", "SFU_IPV6"}},
+		{"an announced link-local address", "", []string{"SFU_IPV6=fe80::1%eth0"}, nil, []string{"SFU_IPV6"}},
+		{"all hosts announced", "", []string{"SFU_IPV4=255.255.255.255", "SFU_IPV6=::"}, nil, []string{"SFU_IPV4", "SFU_IPV6"}},
+		{"one port for all", "", []string{"PORT=9000", "SFU_PORT=9000"}, nil, []string{"PORT", "9000", "SFU_PORT"}},
+		{"the IPv6 port of the last worker", "", []string{"PORT=9004", "SFU_PORT=9000"}, []string{"--workers", "4"}, []string{"PORT", "9004", "SFU_PORT"}},
+		{"the IPv6 port of the quarantine", "", []string{"PORT=9005", "SFU_PORT=9000"}, []string{"--workers", "4"}, []string{"PORT", "9005", "ipv6", "SFU_PORT"}},
+		{"no port for the quarantine", "", []string{"SFU_PORT=65534"}, nil, []string{"SFU_PORT", "65536"}},
+		{"a Kubernetes service named sfu", "", []string{"SFU_PORT=tcp://10.0.0.1:12825"}, nil, []string{"SFU_PORT", `"sfu"`, "enableServiceLinks: false"}},
+		{"a Kubernetes service named sfu-ipv4", "", []string{"SFU_IPV4_PORT=udp://10.0.0.1:12825"}, nil, []string{"SFU_IPV4_PORT", `"sfu-ipv4"`, "enableServiceLinks: false"}},
+		{"a link for the public port", "", []string{"PORT=tcp://[fd00::1]:8425"}, nil, []string{"PORT", "enableServiceLinks: false"}},
+		{"a misspelt setting among service links", "", []string{"DSPEAK_SERVICE_HOST=10.0.0.1", "DSPEAK_PORT=tcp://10.0.0.1:1", "DSPEAK_WROKERS=2"}, nil, []string{"DSPEAK_WROKERS", "unknown"}},
+		{"a name that looks like a link", "", []string{"DSPEAK_HTTP_PORT=8425"}, nil, []string{"DSPEAK_HTTP_PORT", "unknown"}},
+		{"a value that is no link's", "", []string{"DSPEAK_PORT=http://10.0.0.1:1", "DSPEAK_SFU_PORT_80_TCP_ADDR=!", "DSPEAK_ENV_X=1"}, nil, []string{"DSPEAK_PORT", "DSPEAK_SFU_PORT_80_TCP_ADDR", "DSPEAK_ENV_X"}},
 		{"production alone", "", []string{"NODE_ENV=production"}, nil, []string{"INTEROP_API_BASE_URL", "production"}},
 		{"a socket without a server", "", []string{"INTEROP_WS_API_BASE_URL=ws://x"}, nil, []string{"INTEROP_WS_API_BASE_URL"}},
 		{"no URL", "", []string{"INTEROP_API_BASE_URL=api.example.org"}, nil, []string{"INTEROP_API_BASE_URL", "http://"}},
@@ -170,7 +217,7 @@ func TestFaults(t *testing.T) {
 		{"too long a wait", "", []string{"DSPEAK_MEDIA_MAX_WAIT=1s"}, nil, []string{"DSPEAK_MEDIA_MAX_WAIT"}},
 		{"no level", "", []string{"DSPEAK_LOG_LEVEL=loud", "DSPEAK_LOG_FORMAT=xml"}, nil, []string{"DSPEAK_LOG_LEVEL", "DSPEAK_LOG_FORMAT"}},
 		{"impatience", "", []string{"SFU_HEARTBEAT_MISS_THRESHOLD_MS=100"}, nil, []string{"SFU_HEARTBEAT_MISS_THRESHOLD_MS", "SFU_HEARTBEAT_INTERVAL_MS"}},
-		{"no room for ports", "", []string{"SFU_PORT=65530"}, []string{"--workers", "6"}, []string{"SFU_PORT", "65536"}},
+		{"no room for ports", "", []string{"SFU_PORT=65530"}, []string{"--workers", "6"}, []string{"SFU_PORT", "65537"}},
 		{"no room for announced ports", "", []string{"SFU_IPV4_PORT=65535"}, []string{"--workers", "2"}, []string{"SFU_IPV4_PORT"}},
 		{"a run directory too deep", "", []string{"DSPEAK_RUN_DIR=/" + strings.Repeat("x", 100)}, nil, []string{"DSPEAK_RUN_DIR", "too long"}},
 	} {
@@ -224,31 +271,4 @@ func TestOptions(t *testing.T) {
 			}
 		}
 	}
-}
-
-func FuzzLoadFile(f *testing.F) {
-	for _, seed := range []string{
-		"http: {port: 8425, origins: [https://a, https://b], trusted_proxies: 10.0.0.0/8}\n",
-		"media:\n  ipv4: 203.0.113.1\n  ipv4_port: 4000\n  preferred_family: ipv4\n",
-		"environment: production\ninterop: {api_base_url: https://api.example.org}\n",
-		"signaling: {rate: 1.5, write_timeout: 5s, grace_ms: 0}\nworkers: {count: 2, spare: yes}\n",
-		"run_dir: ~\nlog: {}\n", "a: &a [*a]\n", "? {a: b}\n: c\n", "1: 2\nhttp: {1: 2, true: 3}\n", "http: 2020-01-01\n", "http.port: 80\nhttp: {port: 81}\n",
-	} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		path := filepath.Join(t.TempDir(), "c.yaml")
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
-		AddFlags(fs)
-		if err := fs.Parse([]string{"--config", path}); err != nil {
-			t.Fatal(err)
-		}
-		c, err := Load(fs, nil)
-		if err == nil && (c.HTTP.Port < 1 || c.CheckPorts(max(c.Workers.Count, 1)) != nil) {
-			t.Fatalf("accepted %+v", c)
-		}
-	})
 }

@@ -4,12 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/knadh/koanf/parsers/yaml"
-	"github.com/knadh/koanf/providers/env/v2"
 	"github.com/knadh/koanf/providers/posflag"
 	"github.com/knadh/koanf/v2"
 	"github.com/spf13/pflag"
@@ -25,11 +21,7 @@ const (
 	FlagCheck = "check"
 )
 
-const (
-	delimiter    = "."
-	envPrefix    = "DSPEAK_"
-	maxFileBytes = 1 << 20
-)
+const delimiter = "."
 
 // AddFlags declares --config, --check and the flags of the options.
 func AddFlags(fs *pflag.FlagSet) {
@@ -89,130 +81,6 @@ func joined(faults []error) error {
 	return e
 }
 
-func readFile(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", FlagFile, err)
-	}
-	if !info.Mode().IsRegular() || info.Size() > maxFileBytes {
-		return nil, fmt.Errorf("--%s: %s is no file of at most %d bytes: %w", FlagFile, path, maxFileBytes, errs.ErrInvalid)
-	}
-	raw, err := os.ReadFile(path) //nolint:gosec // the operator names the file
-	if err != nil {
-		return nil, fmt.Errorf("--%s: %w", FlagFile, err)
-	}
-	return raw, nil
-}
-
-// loadFile takes the known keys of a YAML text over.
-func loadFile(k *koanf.Koanf, raw []byte) []error {
-	values, err := yaml.Parser().Unmarshal(raw)
-	if err != nil {
-		return []error{fmt.Errorf("--%s: %w", FlagFile, err)}
-	}
-	known := map[string]bool{}
-	sections := map[string]bool{}
-	for _, o := range Options() {
-		known[o.Name] = true
-		section, _, _ := strings.Cut(o.Name, delimiter)
-		sections[section] = true
-	}
-	flat := map[string]any{}
-	flatten(flat, "", values)
-	var faults []error
-	for _, key := range sortedKeys(flat) {
-		if flat[key] == nil && sections[key] {
-			continue // its settings are commented out
-		}
-		if !known[key] {
-			faults = append(faults, fmt.Errorf("--%s: unknown key %q: %w", FlagFile, key, errs.ErrInvalid))
-			continue
-		}
-		s, ok := written(flat[key])
-		if !ok {
-			faults = append(faults, fmt.Errorf("--%s: %s: want a plain value or a list of them: %w", FlagFile, key, errs.ErrInvalid))
-			continue
-		}
-		if err := k.Set(key, s); err != nil {
-			faults = append(faults, fmt.Errorf("--%s: %s: %w", FlagFile, key, err))
-		}
-	}
-	return faults
-}
-
-// flatten joins the keys of nested maps with dots. An empty section is nothing.
-func flatten(into map[string]any, prefix string, values map[string]any) {
-	for key, v := range values {
-		if m, ok := v.(map[string]any); ok {
-			flatten(into, prefix+key+delimiter, m)
-			continue
-		}
-		into[prefix+key] = v
-	}
-}
-
-func sortedKeys(m map[string]any) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
-
-// written is a YAML value as one would write it in the environment.
-func written(v any) (string, bool) {
-	switch v := v.(type) {
-	case nil:
-		return "", true
-	case string:
-		return v, true
-	case bool:
-		return strconv.FormatBool(v), true
-	case int:
-		return strconv.Itoa(v), true
-	case float64:
-		return strconv.FormatFloat(v, 'f', -1, 64), true
-	case []any:
-		list := make([]string, len(v))
-		for i, item := range v {
-			s, ok := item.(string)
-			if !ok {
-				return "", false
-			}
-			list[i] = s
-		}
-		return strings.Join(list, ","), true
-	}
-	return "", false
-}
-
-// loadEnviron takes the known variables over. An empty one counts as not set.
-func loadEnviron(k *koanf.Koanf, environ []string) []error {
-	names := map[string]string{}
-	for _, o := range Options() {
-		names[o.Env] = o.Name
-	}
-	var faults []error
-	provider := env.Provider(delimiter, env.Opt{
-		EnvironFunc: func() []string { return environ },
-		TransformFunc: func(name, value string) (string, any) {
-			key, known := names[name]
-			if !known && strings.HasPrefix(name, envPrefix) {
-				faults = append(faults, fmt.Errorf("%s: unknown variable: %w", name, errs.ErrInvalid))
-			}
-			if value == "" {
-				return "", nil
-			}
-			return key, value
-		},
-	})
-	if err := k.Load(provider, nil); err != nil {
-		faults = append(faults, err)
-	}
-	return faults
-}
-
 // flagProvider takes the flags over that were given.
 func flagProvider(flags *pflag.FlagSet, k *koanf.Koanf) *posflag.Posflag {
 	names := map[string]string{}
@@ -224,7 +92,7 @@ func flagProvider(flags *pflag.FlagSet, k *koanf.Koanf) *posflag.Posflag {
 		if !f.Changed || key == "" {
 			return "", nil
 		}
-		return key, f.Value.String()
+		return key, clean(f.Value.String())
 	})
 }
 
@@ -238,6 +106,10 @@ func build(k *koanf.Koanf) (Config, []error) {
 			v = o.Default
 		}
 		if v == "" {
+			continue
+		}
+		if isLink(v) {
+			faults = append(faults, linkFault(o, v))
 			continue
 		}
 		if err := o.set(&c, v); err != nil {
@@ -297,9 +169,7 @@ func (c Config) validate(given *koanf.Koanf) []error {
 		fault("DSPEAK_RUN_DIR (run_dir): the path is too long for a Unix socket (%d bytes with its name, at most %d)", len(longest), maxSocketPath)
 	}
 	if c.Media.Port != 0 {
-		if err := c.CheckPorts(max(c.Workers.Count, 1)); err != nil {
-			faults = append(faults, err)
-		}
+		faults = append(faults, c.portFaults(max(c.Workers.Count, 1))...)
 	}
 	return faults
 }

@@ -12,6 +12,8 @@ type Option struct {
 	Default string
 	// Help is one line for people.
 	Help string
+	// List says that the value is a list: in the file it may be a YAML list.
+	List bool
 
 	set func(*Config, string) error
 }
@@ -63,15 +65,15 @@ func httpOptions() []Option {
 		{
 			Name: "http.host", Env: "DSPEAK_HTTP_HOST",
 			Help: "address to bind; default all addresses",
-			set:  func(c *Config, v string) error { return literal(&c.HTTP.Host, v) },
+			set:  func(c *Config, v string) error { return listenHost(&c.HTTP.Host, v) },
 		},
 		{
-			Name: "http.origins", Env: "DSPEAK_ORIGINS",
+			Name: "http.origins", Env: "DSPEAK_ORIGINS", List: true,
 			Help: "allowed `Origin` values, separated by commas (`https://app.example.org`), or `*`; default: the same site in production, any in development",
 			set:  func(c *Config, v string) error { return origins(&c.HTTP.Origins, v) },
 		},
 		{
-			Name: "http.trusted_proxies", Env: "DSPEAK_TRUSTED_PROXIES",
+			Name: "http.trusted_proxies", Env: "DSPEAK_TRUSTED_PROXIES", List: true,
 			Help: "addresses or networks of proxies whose `X-Forwarded-For`, `X-Real-IP`, `X-Forwarded-Proto` and `X-Forwarded-Host` count, separated by commas",
 			set:  func(c *Config, v string) error { return prefixes(&c.HTTP.TrustedProxies, v) },
 		},

@@ -21,10 +21,14 @@ const (
 
 // wrong says that a value is not what is wanted.
 func wrong(value, want string) error {
+	hint := ""
+	if quote := value[:min(len(value), 1)]; len(value) > 1 && (quote == `"` || quote == "'") && strings.HasSuffix(value, quote) {
+		hint = " (the quotes are part of the value; write it without them)"
+	}
 	if len(value) > maxShown {
 		value = value[:maxShown] + "…"
 	}
-	return fmt.Errorf("%q is not %s: %w", value, want, errs.ErrInvalid)
+	return fmt.Errorf("%q is not %s%s: %w", value, want, hint, errs.ErrInvalid)
 }
 
 func text(into *string, v string) error {
@@ -114,48 +118,6 @@ func level(into *slog.Level, v string) error {
 	}
 	return nil
 }
-
-func literal(into *string, v string) error {
-	if _, err := netip.ParseAddr(v); err != nil {
-		return wrong(v, "an IP address")
-	}
-	*into = v
-	return nil
-}
-
-// address takes a literal of the family or a host name.
-func address(into *string, v, family string) error {
-	addr, err := netip.ParseAddr(strings.Trim(v, "[]"))
-	switch {
-	case err == nil && (addr.Is4() != (family == FamilyIPv4) || addr.Zone() != "" || addr.IsUnspecified() || addr.IsMulticast()):
-		return wrong(v, "an "+family+" address that a client can reach")
-	case err == nil:
-		*into = addr.String()
-		return nil
-	case !hostName(v):
-		return wrong(v, "an "+family+" address or a host name")
-	}
-	*into = v
-	return nil
-}
-
-// hostName says whether v can be a name in the DNS. A last label of digits only
-// is a wrong address.
-func hostName(v string) bool {
-	v = strings.TrimSuffix(v, ".")
-	if v == "" || len(v) > 253 {
-		return false
-	}
-	labels := strings.Split(v, ".")
-	for _, l := range labels {
-		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, letters+"0123456789-_") != "" {
-			return false
-		}
-	}
-	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
-}
-
-const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 // parts splits a list at commas and spaces.
 func parts(v string) []string {
