@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/knadh/koanf/providers/env/v2"
@@ -63,8 +64,8 @@ func strayName(name string, known map[string]string) error {
 	if _, ok := known[last]; ok {
 		return fmt.Errorf("%q: the name must be %s alone; the file that sets it has stray characters there: %w", name, last, errs.ErrInvalid)
 	}
-	if strings.HasPrefix(last, envPrefix) {
-		return fmt.Errorf("%s: unknown variable: %w", last, errs.ErrInvalid)
+	if strings.HasPrefix(words[0], envPrefix) || strings.HasPrefix(last, envPrefix) {
+		return fmt.Errorf("%s: unknown variable: %w", strings.Trim(strconv.Quote(clean(name)), `"`), errs.ErrInvalid)
 	}
 	return nil
 }
