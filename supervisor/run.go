@@ -101,10 +101,7 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 		}
 	}()
 	cpus := process.AllowedCPUs()
-	slots := cfg.Workers.Count
-	if slots == 0 {
-		slots = max(len(cpus), 1)
-	}
+	slots := workerCount(cfg, cpus)
 	if err := cfg.CheckPorts(slots); err != nil {
 		return s, err
 	}
@@ -130,15 +127,10 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 }
 
 func (s *supervisor) openPool(cpus []int) error {
-	binary := s.cfg.Workers.Binary
-	if binary == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("find the worker program: %w", err)
-		}
-		binary = filepath.Join(filepath.Dir(self), "worker")
+	binary, err := workerProgram(s.cfg)
+	if err != nil {
+		return err
 	}
-	var err error
 	s.pool, err = process.NewPool(process.Config{
 		Binary: binary, RunDir: s.dir.path, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus, Spare: s.cfg.Workers.Spare,
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,

@@ -8,14 +8,11 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/dspeak/sfu/internal/config"
-	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/signaling"
 	"github.com/dspeak/sfu/supervisor/page"
 )
@@ -30,27 +27,6 @@ const (
 	idleTimeout    = 2 * time.Minute
 	maxHeaderBytes = 32 << 10
 )
-
-// httpName is the public port's listener among inherited files.
-const httpName = "http"
-
-// listenHTTP opens the public port, so that an occupied one is found at once, or takes
-// the inherited listener.
-func listenHTTP(ctx context.Context, cfg config.HTTP, inherited *os.File) (net.Listener, error) {
-	if inherited != nil {
-		listener, err := net.FileListener(inherited)
-		if err = errors.Join(err, inherited.Close()); err != nil {
-			return nil, fmt.Errorf("inherited HTTP port: %w: %w", err, errs.ErrInvalid)
-		}
-		return listener, nil
-	}
-	address := net.JoinHostPort(cfg.Host, strconv.Itoa(cfg.Port))
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("HTTP port: %w; set PORT to a free port: %w", err, errs.ErrUnavailable)
-	}
-	return listener, nil
-}
 
 // newHTTPServer routes the public port.
 func newHTTPServer(b *backend, sockets *signaling.Server, cfg config.Config, logger *slog.Logger) *http.Server {

@@ -3,11 +3,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/supervisor"
 	"github.com/dspeak/sfu/supervisor/service"
 )
@@ -18,8 +21,22 @@ const readyTimeout = 10 * time.Second
 func main() {
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "supervisor:", strings.ReplaceAll(err.Error(), "\n", "; "))
-		os.Exit(1)
+		os.Exit(exitCode(err))
 	}
+}
+
+// Exit codes. A service manager starts the supervisor again after exitFailure, and not
+// after exitBadSettings: it would be refused again the same way.
+const (
+	exitFailure     = 1
+	exitBadSettings = handoff.ExitBadSettings
+)
+
+func exitCode(err error) int {
+	if errors.Is(err, errs.ErrInvalid) && !errors.Is(err, errs.ErrUnavailable) {
+		return exitBadSettings
+	}
+	return exitFailure
 }
 
 func run() error {

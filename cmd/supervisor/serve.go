@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dspeak/sfu/internal/config"
+	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/supervisor"
 	"github.com/dspeak/sfu/supervisor/service"
@@ -21,17 +23,17 @@ func serve(p supervisor.Process) error {
 		if errors.Is(err, pflag.ErrHelp) {
 			return nil
 		}
-		return err
+		return fmt.Errorf("%w; see --help: %w", err, errs.ErrInvalid)
 	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("unknown argument %q; see --help", flags.Arg(0))
+		return fmt.Errorf("unknown argument %q; see --help: %w", flags.Arg(0), errs.ErrInvalid)
 	}
 	cfg, err := config.Load(flags, p.Self.Env)
 	if err != nil {
 		return err
 	}
 	if check, err := flags.GetBool(config.FlagCheck); err != nil || check {
-		return err
+		return errors.Join(err, supervisor.Check(context.Background(), cfg))
 	}
 	if p.Log, err = obs.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format); err != nil {
 		return err

@@ -17,7 +17,7 @@ import (
 const (
 	// FlagFile names the YAML file.
 	FlagFile = "config"
-	// FlagCheck asks to check the settings and end.
+	// FlagCheck asks to check the settings on this machine and end.
 	FlagCheck = "check"
 )
 
@@ -26,7 +26,7 @@ const delimiter = "."
 // AddFlags declares --config, --check and the flags of the options.
 func AddFlags(fs *pflag.FlagSet) {
 	fs.String(FlagFile, "", "YAML `file` with settings")
-	fs.Bool(FlagCheck, false, "check the settings and end")
+	fs.Bool(FlagCheck, false, "check the settings on this machine and end")
 	for _, o := range Options() {
 		if o.Flag != "" {
 			fs.String(o.Flag, o.Default, o.Help)

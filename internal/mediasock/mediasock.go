@@ -67,7 +67,8 @@ type Pair struct {
 
 // Open opens both sockets or none. Errors: ErrFamilyMissing when the machine
 // lacks the family, errs.ErrExists when the port is occupied, errs.ErrDenied
-// when it is reserved, errs.ErrInvalid for a configuration that cannot work.
+// when it is reserved, errs.ErrInvalid for a configuration that cannot work, with
+// errs.ErrUnavailable when it may work later: the machine lacks the address.
 // Their text names address, port, protocol and the variable to change.
 func Open(cfg Config) (*Pair, error) {
 	if err := cfg.check(); err != nil {
@@ -204,7 +205,7 @@ func (c *Config) explain(protocol string, port uint16, err error) error {
 	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EPROTONOSUPPORT):
 		return fmt.Errorf("%s: %w", where, ErrFamilyMissing)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: this machine does not have the address: %w", where, errs.ErrInvalid)
+		return fmt.Errorf("%s: this machine does not have the address: %w: %w", where, errs.ErrUnavailable, errs.ErrInvalid)
 	}
 	return fmt.Errorf("%s: %w", where, err)
 }

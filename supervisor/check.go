@@ -1,0 +1,87 @@
+package supervisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/dspeak/sfu/internal/config"
+	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/mediasock"
+	"github.com/dspeak/sfu/supervisor/process"
+)
+
+// Check reports all that a start with these settings on this machine would complain of, as
+// far as it can be known beside a supervisor that runs with them: an occupied port is no
+// fault, since that supervisor may have it.
+func Check(ctx context.Context, cfg config.Config) error {
+	slots := workerCount(cfg, process.AllowedCPUs())
+	faults := []error{cfg.CheckPorts(slots)}
+	binary, err := workerProgram(cfg)
+	if err == nil {
+		err = process.CheckProgram(binary)
+	}
+	faults = append(faults, err)
+	if faults[0] != nil { // ports that do not exist cannot be tried
+		return errors.Join(faults...)
+	}
+	return errors.Join(append(faults, tryHTTP(ctx, cfg.HTTP), tryMedia(cfg.Media))...)
+}
+
+// tryHTTP opens the public port for a moment.
+func tryHTTP(ctx context.Context, cfg config.HTTP) error {
+	listener, err := listenHTTP(ctx, cfg, nil)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return listener.Close()
+}
+
+// tryMedia opens the first media port of each family for a moment: it is the lowest, so
+// when it is not reserved none is.
+func tryMedia(cfg config.Media) error {
+	var faults []error
+	missing := 0
+	families := mediaFamilies(cfg.Port)
+	for _, f := range families {
+		pair, err := mediasock.Open(mediasock.Config{Family: f.family, Port: uint16(f.port), BufferBytes: cfg.BufferBytes}) //nolint:gosec // checked
+		switch {
+		case err == nil:
+			faults = append(faults, pair.Close())
+		case errors.Is(err, mediasock.ErrFamilyMissing):
+			missing++
+		case !errors.Is(err, errs.ErrExists):
+			faults = append(faults, err)
+		}
+	}
+	if missing == len(families) {
+		faults = append(faults, fmt.Errorf("media sockets: %w", mediasock.ErrFamilyMissing))
+	}
+	return errors.Join(faults...)
+}
+
+// workerCount is the number of slots without the quarantine's.
+func workerCount(cfg config.Config, cpus []int) int {
+	if cfg.Workers.Count > 0 {
+		return cfg.Workers.Count
+	}
+	return max(len(cpus), 1)
+}
+
+// workerProgram is the path of the worker program.
+func workerProgram(cfg config.Config) (string, error) {
+	if cfg.Workers.Binary != "" {
+		return cfg.Workers.Binary, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the worker program: %w", err)
+	}
+	return filepath.Join(filepath.Dir(self), "worker"), nil
+}
