@@ -6,105 +6,201 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
-	"time"
 
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/ident"
-	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling"
 )
 
-const (
-	resolveTimeout = 5 * time.Second
-	// maxAddresses bounds what is announced in one family.
-	maxAddresses = 8
-)
+// maxAddresses bounds what is announced in one family.
+const maxAddresses = 8
 
-// addresses knows under which literal addresses clients reach the workers. Any
-// goroutine may ask; one refreshes.
+// addresses knows under which literal addresses clients reach the workers. A family is
+// announced when a media socket of it is bound and an address of it is meant. Any goroutine
+// may ask; run keeps the answers fresh.
 type addresses struct {
-	cfg    config.Media
-	names  []string // host names or literals to announce
-	local  bool     // the machine's own addresses, too
-	served map[workerv1.AddressFamily]bool
-	log    *slog.Logger
-	lookup func(ctx context.Context, name string) ([]netip.Addr, error)
+	cfg        config.Media
+	names      []*announcedName
+	local      bool // the machine's own addresses are announced, too
+	production bool
+	// preferred is the only family that is announced; 0: each client gets its own.
+	preferred workerv1.AddressFamily
+	served    map[workerv1.AddressFamily]bool
+	log       *slog.Logger
+	// lookup resolves a name for the network ip4, ip6 or ip.
+	lookup func(ctx context.Context, network, name string) ([]netip.Addr, error)
+	// known is closed once there is something to announce, which stays so.
+	known chan struct{}
 
-	mu       sync.Mutex
-	resolved map[string][]netip.Addr // guarded by mu: the last good answers
-	machine  []netip.Addr            // guarded by mu
+	mu      sync.Mutex
+	machine []netip.Addr // guarded by mu
 }
 
+// announcedName is a host name or a literal address that a setting names.
+type announcedName struct {
+	name string
+	// network is ip4 or ip6 when only that family is meant, ip for both.
+	network string
+	found   []netip.Addr // guarded by addresses.mu: the last good answer
+	failing bool         // guarded by addresses.mu: the last look-up failed
+}
+
+func (n *announcedName) means(family workerv1.AddressFamily) bool {
+	return n.network == "ip" || n.network == network(family)
+}
+
+func network(family workerv1.AddressFamily) string {
+	if family == workerv1.AddressFamily_ADDRESS_FAMILY_IPV6 {
+		return "ip6"
+	}
+	return "ip4"
+}
+
+// newAddresses takes the settings and the families whose sockets are bound. What has to be
+// looked up is announced after the first refresh.
 func newAddresses(cfg config.Config, served map[workerv1.AddressFamily]bool, log *slog.Logger) *addresses {
 	a := &addresses{
-		cfg: cfg.Media, served: served, log: log, resolved: map[string][]netip.Addr{},
-		local: !cfg.Production(),
-		lookup: func(ctx context.Context, name string) ([]netip.Addr, error) {
-			return net.DefaultResolver.LookupNetIP(ctx, "ip", name)
-		},
+		cfg: cfg.Media, served: served, log: log, production: cfg.Production(), lookup: net.DefaultResolver.LookupNetIP,
+		known: make(chan struct{}),
 	}
-	for _, name := range []string{cfg.Media.IPv4, cfg.Media.IPv6} {
-		if name != "" {
-			a.names = append(a.names, name)
+	for _, n := range []announcedName{{name: cfg.Media.IPv4, network: "ip4"}, {name: cfg.Media.IPv6, network: "ip6"}} {
+		if n.name != "" {
+			a.names = append(a.names, &n)
 		}
 	}
 	if len(a.names) == 0 {
-		a.names = []string{cfg.DefaultHost()}
-	} else {
-		a.local = false
+		a.names = []*announcedName{{name: cfg.DefaultHost(), network: "ip"}}
+		a.local = !cfg.Production()
 	}
+	for _, n := range a.names {
+		if addr, err := netip.ParseAddr(n.name); err == nil {
+			n.found = []netip.Addr{addr.Unmap()}
+			if a.production && addr.IsLoopback() {
+				log.Warn("announced address is this machine's alone: no other machine reaches it", slog.String("address", n.name))
+			}
+		}
+	}
+	a.prefer(cfg.Media.PreferredFamily)
+	a.noteKnownLocked() // nobody else has it yet
 	return a
 }
 
-// run refreshes the addresses until ctx ends.
-func (a *addresses) run(ctx context.Context) {
-	ticker := time.NewTicker(max(a.cfg.ResolveInterval, time.Second))
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-			a.refresh(ctx)
-		}
+// prefer sets the preferred family, unless it is never announced.
+func (a *addresses) prefer(family string) {
+	switch family {
+	case config.FamilyIPv4:
+		a.preferred = workerv1.AddressFamily_ADDRESS_FAMILY_IPV4
+	case config.FamilyIPv6:
+		a.preferred = workerv1.AddressFamily_ADDRESS_FAMILY_IPV6
+	default:
+		return
+	}
+	meant := func(n *announcedName) bool { return n.means(a.preferred) }
+	if a.served[a.preferred] && slices.ContainsFunc(a.names, meant) {
+		return
+	}
+	a.log.Warn("preferred family is not announced: the other one is used", slog.String("preferred", family),
+		slog.Bool("served", a.served[a.preferred]))
+	a.preferred = workerv1.AddressFamily_ADDRESS_FAMILY_UNSPECIFIED
+}
+
+// forClient returns the family that a client gets, and what is announced to it for
+// a slot: its own family, unless nothing of that is known or another is preferred.
+func (a *addresses) forClient(client signaling.Family, slot ident.Slot) (workerv1.AddressFamily, []*workerv1.AnnouncedAddress) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.forClientLocked(client, slot)
+}
+
+func (a *addresses) forClientLocked(client signaling.Family, slot ident.Slot) (workerv1.AddressFamily, []*workerv1.AnnouncedAddress) {
+	v4, v6 := workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6
+	four, six := a.listLocked(v4, slot), a.listLocked(v6, slot)
+	switch {
+	case a.preferred == v4 && (len(four) > 0 || a.awaitsLocked(v4)):
+		return v4, four
+	case a.preferred == v6 && (len(six) > 0 || a.awaitsLocked(v6)):
+		return v6, six
+	case len(six) == 0:
+		return v4, four
+	case len(four) == 0:
+		return v6, six
+	case client == signaling.FamilyIPv4:
+		return v4, four
+	case client == signaling.FamilyIPv6:
+		return v6, six
+	default:
+		return workerv1.AddressFamily_ADDRESS_FAMILY_UNSPECIFIED, append(four, six...)
 	}
 }
 
-// refresh resolves every name; the last good answer stays when one fails.
-func (a *addresses) refresh(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
-	defer cancel()
-	for _, name := range a.names {
-		found, err := a.resolve(ctx, name)
-		if err != nil || len(found) == 0 {
-			if ctx.Err() == nil || err != nil {
-				a.log.Warn("announced host name not resolved", slog.String("name", name), slog.Any(obs.KeyError, err))
-			}
+// listLocked is what is announced in one family: the named addresses first.
+func (a *addresses) listLocked(family workerv1.AddressFamily, slot ident.Slot) []*workerv1.AnnouncedAddress {
+	if !a.served[family] {
+		return nil
+	}
+	port := a.cfg.IPv4Port
+	if family == workerv1.AddressFamily_ADDRESS_FAMILY_IPV6 {
+		port = a.cfg.IPv6Port
+	}
+	var all []netip.Addr
+	for _, n := range a.names {
+		if n.means(family) {
+			all = append(all, n.found...)
+		}
+	}
+	all = append(all, a.machine...)
+	var out []*workerv1.AnnouncedAddress
+	var seen []netip.Addr
+	for _, addr := range all {
+		if addr.Is4() != (family == workerv1.AddressFamily_ADDRESS_FAMILY_IPV4) || slices.Contains(seen, addr) || len(seen) == maxAddresses {
 			continue
 		}
-		a.mu.Lock()
-		a.resolved[name] = found
-		a.mu.Unlock()
+		seen = append(seen, addr)
+		out = append(out, &workerv1.AnnouncedAddress{Address: addr.String(), Port: uint32(port) + uint32(slot)}) //nolint:gosec // ports were checked
 	}
-	if a.local {
-		machine := machineAddresses()
-		a.mu.Lock()
-		a.machine = machine
-		a.mu.Unlock()
+	return out
+}
+
+// awaitsLocked reports whether the first answer for a name that means the family is still
+// to come.
+func (a *addresses) awaitsLocked(family workerv1.AddressFamily) bool {
+	return slices.ContainsFunc(a.names, func(n *announcedName) bool { return n.means(family) && len(n.found) == 0 })
+}
+
+// isKnown reports whether there is something to announce.
+func (a *addresses) isKnown() bool {
+	select {
+	case <-a.known:
+		return true
+	default:
+		return false
 	}
 }
 
-func (a *addresses) resolve(ctx context.Context, name string) ([]netip.Addr, error) {
-	if addr, err := netip.ParseAddr(name); err == nil {
-		return []netip.Addr{addr.Unmap()}, nil
+// noteKnownLocked closes known if there is something to announce.
+func (a *addresses) noteKnownLocked() {
+	if _, list := a.forClientLocked(signaling.FamilyAny, 0); len(list) > 0 && !a.isKnown() {
+		close(a.known)
 	}
-	found, err := a.lookup(ctx, name)
-	for i := range found {
-		found[i] = found[i].Unmap()
+}
+
+// missing says, for clients and operators, why there is nothing to announce.
+func (a *addresses) missing() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var names []string
+	for _, n := range a.names {
+		if len(n.found) == 0 {
+			names = append(names, n.name)
+		}
 	}
-	return found, err
+	if len(names) == 0 {
+		return "no address to announce: no media socket is bound in the families of the announced addresses"
+	}
+	return "no address to announce: " + strings.Join(names, " and ") + " not resolved yet"
 }
 
 // machineAddresses are those of the machine's interfaces that a client may reach.
@@ -120,53 +216,6 @@ func machineAddresses() []netip.Addr {
 			continue
 		}
 		out = append(out, prefix.Addr().Unmap())
-	}
-	return out
-}
-
-// forClient returns the family that a client gets, and what is announced to it for
-// a slot: its own family, unless that is not served or another is forced.
-func (a *addresses) forClient(client signaling.Family, slot ident.Slot) (workerv1.AddressFamily, []*workerv1.AnnouncedAddress) {
-	v4, v6 := workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6
-	four, six := a.list(v4, slot), a.list(v6, slot)
-	switch {
-	case a.cfg.PreferredFamily == config.FamilyIPv4, len(six) == 0:
-		return v4, four
-	case a.cfg.PreferredFamily == config.FamilyIPv6, len(four) == 0:
-		return v6, six
-	case client == signaling.FamilyIPv4:
-		return v4, four
-	case client == signaling.FamilyIPv6:
-		return v6, six
-	default:
-		return workerv1.AddressFamily_ADDRESS_FAMILY_UNSPECIFIED, append(four, six...)
-	}
-}
-
-// list is what is announced in one family: the named addresses first.
-func (a *addresses) list(family workerv1.AddressFamily, slot ident.Slot) []*workerv1.AnnouncedAddress {
-	if !a.served[family] {
-		return nil
-	}
-	port := a.cfg.IPv4Port
-	if family == workerv1.AddressFamily_ADDRESS_FAMILY_IPV6 {
-		port = a.cfg.IPv6Port
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	var all []netip.Addr
-	for _, name := range a.names {
-		all = append(all, a.resolved[name]...)
-	}
-	all = append(all, a.machine...)
-	var out []*workerv1.AnnouncedAddress
-	var seen []netip.Addr
-	for _, addr := range all {
-		if addr.Is4() != (family == workerv1.AddressFamily_ADDRESS_FAMILY_IPV4) || slices.Contains(seen, addr) || len(seen) == maxAddresses {
-			continue
-		}
-		seen = append(seen, addr)
-		out = append(out, &workerv1.AnnouncedAddress{Address: addr.String(), Port: uint32(port) + uint32(slot)}) //nolint:gosec // ports were checked
 	}
 	return out
 }

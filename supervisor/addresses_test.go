@@ -19,60 +19,103 @@ const (
 	v6 = workerv1.AddressFamily_ADDRESS_FAMILY_IPV6
 )
 
-func announced(t *testing.T, media config.Media, served map[workerv1.AddressFamily]bool) *addresses {
+// zone answers look-ups of voice.example.org, in both families, and of four.example.org.
+func zone(_ context.Context, network, name string) ([]netip.Addr, error) {
+	var out []netip.Addr
+	for _, addr := range map[string][]netip.Addr{
+		"voice.example.org": {netip.MustParseAddr("::ffff:192.0.2.7"), netip.MustParseAddr("2001:db8::7")},
+		"four.example.org":  {netip.MustParseAddr("192.0.2.4")},
+	}[name] {
+		if network == "ip" || (network == "ip4") == addr.Unmap().Is4() {
+			out = append(out, addr)
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("no such host")
+	}
+	return out, nil
+}
+
+func announced(t *testing.T, environment string, media config.Media, served ...workerv1.AddressFamily) *addresses {
 	t.Helper()
 	media.IPv4Port, media.IPv6Port, media.ResolveInterval = 12825, 12826, time.Minute
-	a := newAddresses(config.Config{Environment: config.Production, Media: media}, served, slog.New(slog.DiscardHandler))
-	a.lookup = func(_ context.Context, name string) ([]netip.Addr, error) {
-		if name != "voice.example.org" {
-			return nil, errors.New("no such host")
-		}
-		return []netip.Addr{netip.MustParseAddr("::ffff:192.0.2.7"), netip.MustParseAddr("2001:db8::7")}, nil
+	families := map[workerv1.AddressFamily]bool{}
+	for _, f := range served {
+		families[f] = true
 	}
+	a := newAddresses(config.Config{Environment: environment, Media: media}, families, slog.New(slog.DiscardHandler))
+	a.lookup = zone
 	a.refresh(t.Context())
 	return a
 }
 
+// TestFamilyOfAClient is the rule that a family is announced only where a socket of it is
+// bound and an address of it is meant.
 func TestFamilyOfAClient(t *testing.T) {
-	both := map[workerv1.AddressFamily]bool{v4: true, v6: true}
-	named := config.Media{IPv4: "voice.example.org", IPv6: "voice.example.org"}
-	preferred := named
-	preferred.PreferredFamily = config.FamilyIPv6
+	const voice = "voice.example.org"
+	named := config.Media{IPv4: voice, IPv6: voice}
+	preferring := func(m config.Media, family string) config.Media {
+		m.PreferredFamily = family
+		return m
+	}
 	for name, row := range map[string]struct {
 		media  config.Media
-		served map[workerv1.AddressFamily]bool
+		served []workerv1.AddressFamily
 		client signaling.Family
 		family workerv1.AddressFamily
 		want   []string
 	}{
-		"IPv4":         {named, both, signaling.FamilyIPv4, v4, []string{"192.0.2.7:12828"}},
-		"IPv6":         {named, both, signaling.FamilyIPv6, v6, []string{"[2001:db8::7]:12829"}},
-		"unknown":      {named, both, signaling.FamilyAny, 0, []string{"192.0.2.7:12828", "[2001:db8::7]:12829"}},
-		"forced":       {preferred, both, signaling.FamilyIPv4, v6, []string{"[2001:db8::7]:12829"}},
-		"not served":   {named, map[workerv1.AddressFamily]bool{v4: true}, signaling.FamilyIPv6, v4, []string{"192.0.2.7:12828"}},
-		"only literal": {config.Media{IPv4: "198.51.100.4"}, both, signaling.FamilyIPv6, v4, []string{"198.51.100.4:12828"}},
-		"unresolvable": {config.Media{IPv4: "nowhere.example.org"}, both, signaling.FamilyIPv4, v4, nil},
+		"IPv4":           {named, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v4, []string{"192.0.2.7:12828"}},
+		"IPv6":           {named, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv6, v6, []string{"[2001:db8::7]:12829"}},
+		"unknown":        {named, []workerv1.AddressFamily{v4, v6}, signaling.FamilyAny, 0, []string{"192.0.2.7:12828", "[2001:db8::7]:12829"}},
+		"preferred":      {preferring(named, "ipv6"), []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v6, []string{"[2001:db8::7]:12829"}},
+		"IPv6 not bound": {named, []workerv1.AddressFamily{v4}, signaling.FamilyIPv6, v4, []string{"192.0.2.7:12828"}},
+		"IPv4 not bound": {named, []workerv1.AddressFamily{v6}, signaling.FamilyIPv4, v6, []string{"[2001:db8::7]:12829"}},
+		"only literal":   {config.Media{IPv4: "198.51.100.4"}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv6, v4, []string{"198.51.100.4:12828"}},
+		"a name of both families for IPv4 alone": {
+			config.Media{IPv4: voice}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv6, v4, []string{"192.0.2.7:12828"},
+		},
+		"a name of both families for IPv6 alone": {
+			config.Media{IPv6: voice}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v6, []string{"[2001:db8::7]:12829"},
+		},
+		"a name of both families for IPv4 and a client of unknown family": {
+			config.Media{IPv4: voice}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyAny, v4, []string{"192.0.2.7:12828"},
+		},
+		"a name without addresses of its family": {
+			config.Media{IPv4: voice, IPv6: "four.example.org"}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv6, v4, []string{"192.0.2.7:12828"},
+		},
+		"preferred, but not bound": {preferring(named, "ipv6"), []workerv1.AddressFamily{v4}, signaling.FamilyIPv6, v4, []string{"192.0.2.7:12828"}},
+		"preferred, but not meant": {
+			preferring(config.Media{IPv4: voice}, "ipv6"), []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv6, v4, []string{"192.0.2.7:12828"},
+		},
+		"IPv4 preferred, but not meant": {
+			preferring(config.Media{IPv6: voice}, "ipv4"), []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v6, []string{"[2001:db8::7]:12829"},
+		},
+		"preferred, but not resolved": {
+			preferring(config.Media{IPv4: voice, IPv6: "four.example.org"}, "ipv6"), []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v6, nil,
+		},
+		"bound in the other family alone": {config.Media{IPv4: voice}, []workerv1.AddressFamily{v6}, signaling.FamilyIPv6, v4, nil},
+		"unresolvable":                    {config.Media{IPv4: "nowhere.example.org"}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v4, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			family, list := announced(t, row.media, row.served).forClient(row.client, 3)
-			var got []string
-			for _, a := range list {
-				got = append(got, netip.AddrPortFrom(netip.MustParseAddr(a.GetAddress()), uint16(a.GetPort())).String())
-			}
-			if family != row.family || !slices.Equal(got, row.want) {
+			a := announced(t, config.Production, row.media, row.served...)
+			family, list := a.forClient(row.client, 3)
+			if got := written(list); family != row.family || !slices.Equal(got, row.want) {
 				t.Fatalf("got %v %v, want %v %v", family, got, row.family, row.want)
+			}
+			if a.isKnown() != (len(row.want) > 0) {
+				t.Errorf("something to announce: %v; %s", a.isKnown(), a.missing())
 			}
 		})
 	}
 }
 
-func TestLastGoodAnswerStays(t *testing.T) {
-	a := announced(t, config.Media{IPv4: "voice.example.org"}, map[workerv1.AddressFamily]bool{v4: true})
-	a.lookup = func(context.Context, string) ([]netip.Addr, error) { return nil, errors.New("resolver away") }
-	a.refresh(t.Context())
-	if _, list := a.forClient(signaling.FamilyIPv4, 0); len(list) != 1 {
-		t.Fatalf("announced %v after a failed look-up", list)
+func written(list []*workerv1.AnnouncedAddress) []string {
+	var out []string
+	for _, a := range list {
+		out = append(out, netip.AddrPortFrom(netip.MustParseAddr(a.GetAddress()), uint16(a.GetPort())).String())
 	}
+	return out
 }
 
 func TestRunDirectoryIsLocked(t *testing.T) {

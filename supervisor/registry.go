@@ -93,6 +93,7 @@ type user struct {
 	grace        *time.Timer
 	graces       uint64 // how many have begun: names the one that runs
 	gone         bool   // removed: late answers find it so
+	stranded     bool   // it has no transport, since there was no address to announce
 	capabilities *workerv1.RtpCapabilities
 	transports   []*transport // in the order of creation
 	producer     *producer

@@ -178,6 +178,17 @@ func (b *backend) serving() bool {
 	return slices.ContainsFunc(b.workers.Workers(), serves)
 }
 
+// unhealthy says why nobody can join; empty: one can.
+func (b *backend) unhealthy() string {
+	switch {
+	case !b.serving():
+		return "no worker serves"
+	case !b.addresses.isKnown():
+		return b.addresses.missing()
+	}
+	return ""
+}
+
 // alive says that the supervisor moves: it waits for the registry.
 func (b *backend) alive() bool {
 	b.registry.mu.Lock()

@@ -32,6 +32,7 @@ type faultKind uint8
 const (
 	crashed faultKind = iota + 1
 	overloaded
+	unannounced // of no slot
 )
 
 // faults is what the last status said.

@@ -47,6 +47,10 @@ func (c *call) createTransport(ctx context.Context) error {
 	if !c.makeRoom(ctx, u) {
 		return wire.ErrLimit("transports")
 	}
+	family, announced, err := c.announced(ctx, r.slot)
+	if err != nil {
+		return err
+	}
 	client, err := c.client(r)
 	if err != nil {
 		return wire.ErrRouterNotReady()
@@ -57,7 +61,6 @@ func (c *call) createTransport(ctx context.Context) error {
 	if err != nil {
 		c.log.Warn("transport will not outlive the supervisor", slog.String(obs.KeyTransport, string(t.id)), obs.Err(err))
 	}
-	family, announced := c.addresses.forClient(c.session.Family(), r.slot)
 	resp, err := client.CreateTransport(ctx, &workerv1.CreateTransportRequest{
 		RouterId: string(r.id), TransportId: string(t.id), Family: family, Announced: announced, AppData: data,
 	})

@@ -33,8 +33,8 @@ func newHTTPServer(b *backend, sockets *signaling.Server, cfg config.Config, log
 	mux := http.NewServeMux()
 	mux.Handle("/socket", sockets)
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
-		if !b.serving() {
-			http.Error(w, "no worker serves", http.StatusServiceUnavailable)
+		if fault := b.unhealthy(); fault != "" {
+			http.Error(w, fault, http.StatusServiceUnavailable)
 			return
 		}
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

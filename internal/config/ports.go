@@ -39,7 +39,7 @@ func (c Config) portFaults(workers int) []error {
 		}
 	}
 	for _, r := range bound {
-		if c.HTTP.listensOn(r.name) && c.HTTP.Port >= r.first && c.HTTP.Port <= r.last {
+		if c.HTTP.Port != 0 && c.HTTP.listensOn(r.name) && c.HTTP.Port >= r.first && c.HTTP.Port <= r.last {
 			return append(faults, fmt.Errorf("PORT: %d is a media port, too: SFU_PORT %d with %s takes the TCP ports %d to %d for %s; change one of both: %w",
 				c.HTTP.Port, c.Media.Port, slots, r.first, r.last, r.name, errs.ErrInvalid))
 		}

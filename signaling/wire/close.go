@@ -75,6 +75,7 @@ const (
 	ReasonRefused      = "connection refused"
 	ReasonServerStop   = "server is stopping"
 	ReasonRestart      = "server restarts"
+	ReasonAddresses    = "server has its addresses now"
 )
 
 // CloseCause says how a socket ended.
