@@ -18,7 +18,7 @@ import (
 // far as it can be known beside a supervisor that runs with them: an occupied port is no
 // fault, since that supervisor may have it.
 func Check(ctx context.Context, cfg config.Config) error {
-	slots := workerCount(cfg, process.AllowedCPUs())
+	slots := workerCount(cfg, process.PlanCPUs())
 	faults := []error{cfg.CheckPorts(slots)}
 	binary, err := workerProgram(cfg)
 	if err == nil {
@@ -67,11 +67,11 @@ func tryMedia(cfg config.Media) error {
 }
 
 // workerCount is the number of slots without the quarantine's.
-func workerCount(cfg config.Config, cpus []int) int {
+func workerCount(cfg config.Config, cpus process.CPUPlan) int {
 	if cfg.Workers.Count > 0 {
 		return cfg.Workers.Count
 	}
-	return max(len(cpus), 1)
+	return cpus.Workers
 }
 
 // workerProgram is the path of the worker program.

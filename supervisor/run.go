@@ -100,7 +100,7 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 			_ = s.close() // the first fault is the one to tell
 		}
 	}()
-	cpus := process.AllowedCPUs()
+	cpus := process.PlanCPUs()
 	slots := workerCount(cfg, cpus)
 	if err := cfg.CheckPorts(slots); err != nil {
 		return s, err
@@ -126,13 +126,16 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 	return s, s.wire()
 }
 
-func (s *supervisor) openPool(cpus []int) error {
+func (s *supervisor) openPool(cpus process.CPUPlan) error {
 	binary, err := workerProgram(s.cfg)
 	if err != nil {
 		return err
 	}
+	if len(cpus.Pin) == 0 && cpus.Quota > 0 {
+		s.log.Info("workers are not pinned: the CPU quota is less than the allowed CPUs", slog.Float64("quota", cpus.Quota), slog.Int("allowed", len(cpus.Allowed)))
+	}
 	s.pool, err = process.NewPool(process.Config{
-		Binary: binary, RunDir: s.dir.path, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus, Spare: s.cfg.Workers.Spare,
+		Binary: binary, RunDir: s.dir.path, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus.Pin, Allowed: cpus.Allowed, Spare: s.cfg.Workers.Spare,
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
 		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: s.Hurry.Done(),

@@ -51,6 +51,9 @@ func Run(ctx context.Context, p Process) error {
 	if err := refuseHugePages(); err != nil {
 		p.Log.Info("the worker takes more memory than it needs", obs.Err(err))
 	}
+	if err := volunteerForOOM(); err != nil {
+		p.Log.Info("the supervisor may be killed before this worker when memory runs out", obs.Err(err))
+	}
 	collect := warmHeap()
 	hello := handoff.Message{Hello: &handoff.Hello{
 		Protocol: handoff.Protocol, PID: os.Getpid(), Layout: ledger.Layout, Version: handoff.Version(),

@@ -15,8 +15,14 @@ import (
 // errNotPinned: the process was not started, for the affinity alone.
 var errNotPinned = errors.New("affinity not set")
 
-// AllowedCPUs returns the CPUs that this process may use, as many as its CPU
-// quota allows to use fully, but one. It is empty where the system does not tell.
+// PlanCPUs reads the CPUs and the CPU quota of this process.
+func PlanCPUs() CPUPlan {
+	quota, limited := cpuQuota(os.DirFS("/"))
+	return planCPUs(AllowedCPUs(), quota, limited)
+}
+
+// AllowedCPUs returns the CPUs of this process's affinity mask, which a cpuset of its
+// control group narrows. It is empty where the system does not tell.
 func AllowedCPUs() []int {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
@@ -27,10 +33,6 @@ func AllowedCPUs() []int {
 		if set.IsSet(cpu) {
 			cpus = append(cpus, cpu)
 		}
-	}
-	// Not the runtime's own limit: that rounds the quota up, to two at least.
-	if quota, ok := cpuQuota(os.DirFS("/")); ok {
-		return cpus[:min(len(cpus), max(int(quota), 1))]
 	}
 	return cpus
 }
@@ -64,11 +66,14 @@ func startOnPinnedThread(cmd *exec.Cmd, cpu int) error {
 	return err
 }
 
-// pinProcess pins every thread of a running process. Threads that start meanwhile
-// inherit the mask of their parent, so it looks again until it finds no new one.
-func pinProcess(pid, cpu int) error {
+// pinProcess lets every thread of a running process run on those CPUs alone. Threads that
+// start meanwhile inherit the mask of their parent, so it looks again until it finds no new
+// one.
+func pinProcess(pid int, cpus ...int) error {
 	var pinned unix.CPUSet
-	pinned.Set(cpu)
+	for _, cpu := range cpus {
+		pinned.Set(cpu)
+	}
 	done := map[int]bool{}
 	for {
 		entries, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
@@ -83,7 +88,7 @@ func pinProcess(pid, cpu int) error {
 			}
 			fresh, done[tid] = true, true
 			if err := unix.SchedSetaffinity(tid, &pinned); err != nil && !errors.Is(err, unix.ESRCH) {
-				return fmt.Errorf("pin process %d to CPU %d: %w", pid, cpu, err)
+				return fmt.Errorf("pin process %d to CPUs %v: %w", pid, cpus, err)
 			}
 		}
 		if !fresh {

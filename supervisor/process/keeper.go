@@ -193,6 +193,14 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 	return k.serve(ctx, c, e), false
 }
 
+// cpus are those that the slot's worker may run on; empty: not known.
+func (k *keeper) cpus() []int {
+	if k.cpu >= 0 {
+		return []int{k.cpu}
+	}
+	return k.pool.cfg.Allowed
+}
+
 // adopt books the worker that a former supervisor left.
 func (k *keeper) adopt(c *child) Event {
 	k.mu.Lock()
@@ -200,9 +208,9 @@ func (k *keeper) adopt(c *child) Event {
 	k.mu.Unlock()
 	info := k.snapshot()
 	k.state.serves(time.Now())
-	if k.cpu >= 0 {
-		if err := pinProcess(c.pid(), k.cpu); err != nil {
-			k.log.Warn("former worker is not pinned", obs.Err(err))
+	if cpus := k.cpus(); len(cpus) > 0 { // those of the former supervisor may be others
+		if err := pinProcess(c.pid(), cpus...); err != nil {
+			k.log.Warn("former worker keeps its CPUs", obs.Err(err))
 		}
 	}
 	k.log.Info("worker adopted", slog.Any(obs.KeyGeneration, info.Generation), slog.Int(obs.KeyPID, c.pid()))

@@ -21,7 +21,7 @@ import (
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
 
-// Config says which workers to run. All fields are required but CPUs and MaxWait.
+// Config says which workers to run. All fields are required but CPUs, Allowed and MaxWait.
 type Config struct {
 	// Binary is the path of the worker program.
 	Binary string
@@ -32,6 +32,8 @@ type Config struct {
 	// CPUs are those to pin to, slot after slot, around again when there are more
 	// slots; empty: no pinning.
 	CPUs []int
+	// Allowed are the CPUs of workers that are not pinned.
+	Allowed []int
 	// Spare keeps one started worker ready for a slot whose worker died.
 	Spare bool
 	// Sockets are the media sockets of each slot, open for the life of the pool.

@@ -7,6 +7,34 @@ import (
 	"strings"
 )
 
+// CPUPlan is how workers share the CPUs.
+type CPUPlan struct {
+	// Workers is the number of workers that have a CPU each, at least 1.
+	Workers int
+	// Pin are the CPUs to pin workers to, slot after slot. It is empty when the quota is
+	// less than the CPUs of the mask: which of them are free is not known then. The first
+	// ones would be those of every other instance with a quota on the machine, while the
+	// scheduler sees them all.
+	Pin []int
+	// Allowed are the CPUs of the affinity mask.
+	Allowed []int
+	// Quota is how many CPUs the control groups allow in all; 0: no limit.
+	Quota float64
+}
+
+// planCPUs has a worker for each CPU that can be used fully. The runtime's own limit is not
+// asked: it rounds the quota up, to two at least.
+func planCPUs(allowed []int, quota float64, limited bool) CPUPlan {
+	p := CPUPlan{Workers: max(len(allowed), 1), Pin: allowed, Allowed: allowed}
+	if limited {
+		p.Quota = quota
+	}
+	if limited && quota < float64(len(allowed)) {
+		p.Workers, p.Pin = max(int(quota), 1), nil
+	}
+	return p
+}
+
 // cpuQuota returns how many CPUs the control groups of this process allow it in
 // all: the tightest of its own group and those above, of both versions of the
 // hierarchy. root is the file system's root. ok is false when nothing limits it.

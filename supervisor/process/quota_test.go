@@ -1,6 +1,7 @@
 package process
 
 import (
+	"reflect"
 	"testing"
 	"testing/fstest"
 )
@@ -53,6 +54,41 @@ func TestCPUQuota(t *testing.T) {
 			}
 			if got, ok := cpuQuota(root); got != row.want || ok != row.ok {
 				t.Fatalf("got %v, %v; want %v, %v", got, ok, row.want, row.ok)
+			}
+		})
+	}
+}
+
+// TestPlan: a quota that leaves CPUs of the mask unused pins nobody, so that instances with
+// quotas share no CPU of theirs by design.
+func TestPlan(t *testing.T) {
+	eight := []int{0, 1, 2, 3, 4, 5, 6, 7}
+	for name, row := range map[string]struct {
+		allowed []int
+		quota   float64
+		limited bool
+		workers int
+		pin     []int
+	}{
+		"no quota":                       {eight, 0, false, 8, eight},
+		"a cpuset":                       {[]int{4, 6}, 0, false, 2, []int{4, 6}},
+		"half a CPU":                     {eight, 0.5, true, 1, nil},
+		"one and a half":                 {eight, 1.5, true, 1, nil},
+		"two":                            {eight, 2, true, 2, nil},
+		"nearly all":                     {eight, 7.9, true, 7, nil},
+		"all":                            {eight, 8, true, 8, eight},
+		"more than all":                  {eight, 64, true, 8, eight},
+		"a cpuset below the quota":       {[]int{4, 6}, 2.5, true, 2, []int{4, 6}},
+		"a quota below the cpuset":       {[]int{4, 6}, 1.5, true, 1, nil},
+		"one CPU with a quota of it":     {[]int{3}, 1, true, 1, []int{3}},
+		"one CPU with half a quota":      {[]int{3}, 0.5, true, 1, nil},
+		"a system that does not tell":    {nil, 0, false, 1, nil},
+		"the same, with a quota of four": {nil, 4, true, 1, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := planCPUs(row.allowed, row.quota, row.limited)
+			if p.Workers != row.workers || !reflect.DeepEqual(p.Pin, row.pin) {
+				t.Errorf("%d workers on %v, want %d on %v", p.Workers, p.Pin, row.workers, row.pin)
 			}
 		})
 	}
