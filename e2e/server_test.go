@@ -38,6 +38,8 @@ type settings struct {
 	frail   bool     // its workers panic
 	host    string   // of the URLs, 127.0.0.1 when empty
 	program string   // supervisor in use, that of bin when empty
+	// late is called once the server was started, before it is waited for.
+	late func(*server)
 }
 
 // server is a running supervisor with its workers.
@@ -103,6 +105,10 @@ func (s *server) start(t *testing.T) {
 		s.exitErr = s.cmd.Wait()
 		close(s.exited)
 	}()
+	if s.settings.late != nil {
+		t.Cleanup(func() { _ = s.cmd.Process.Kill() }) // for a test that fails there
+		s.settings.late(s)
+	}
 	err := waitFor(t.Context(), startTimeout, func() error { return s.healthy(t.Context()) })
 	if err != nil {
 		_ = s.cmd.Process.Kill()

@@ -89,7 +89,7 @@ func mediaOptions() []Option {
 		},
 		{
 			Name: "media.ipv4", Env: "SFU_IPV4",
-			Help: "announced IPv4 address or host name",
+			Help: "announced IPv4 address, or host name whose IPv4 addresses are announced",
 			set:  func(c *Config, v string) error { return address(&c.Media.IPv4, v, FamilyIPv4) },
 		},
 		{
@@ -111,7 +111,7 @@ func mediaOptions() []Option {
 		},
 		{
 			Name: "media.ipv6", Env: "SFU_IPV6",
-			Help: "announced IPv6 address or host name",
+			Help: "announced IPv6 address, or host name whose IPv6 addresses are announced",
 			set:  func(c *Config, v string) error { return address(&c.Media.IPv6, v, FamilyIPv6) },
 		},
 		{
@@ -121,7 +121,7 @@ func mediaOptions() []Option {
 		},
 		{
 			Name: "media.preferred_family", Env: "SFU_PREFERRED_FAMILY",
-			Help: "`ipv4` or `ipv6`: offer only that family's candidates",
+			Help: "`ipv4` or `ipv6`: offer only that family's candidates, if it is announced at all",
 			set:  func(c *Config, v string) error { return oneOf(&c.Media.PreferredFamily, v, FamilyIPv4, FamilyIPv6) },
 		},
 		{
@@ -292,7 +292,7 @@ func workerOptions() []Option {
 	return []Option{
 		{
 			Name: "workers.count", Env: "DSPEAK_WORKERS", Flag: "workers", Default: "0",
-			Help: "worker processes; 0: one per allowed CPU",
+			Help: "worker processes; 0: one per CPU that the affinity mask and the CPU quota allow to use fully",
 			set:  func(c *Config, v string) error { return whole(&c.Workers.Count, v, 0, MaxWorkers) },
 		},
 		{
