@@ -43,6 +43,7 @@ func (a *addresses) run(ctx context.Context) {
 		parts.Go(func() { a.every(ctx, a.readMachine) })
 	}
 	parts.Wait()
+	<-ctx.Done() // literals have nothing to do, and the end of a part ends the service
 }
 
 // refresh looks everything up once and waits for the answers, though not for long.

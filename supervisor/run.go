@@ -211,7 +211,7 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	s.backend.rebuild(ctx, startTimeout) // before the main server or a client asks who is there
 	s.backend.addresses.refresh(ctx)
 	part(func() error { s.backend.addresses.run(inner); return nil })
-	part(func() error { s.backend.awaitAddresses(inner); return nil })
+	group.Go(func() error { s.backend.awaitAddresses(inner); return nil }) // it ends once there are some
 	if s.link != nil {
 		part(func() error { return s.link.Run(inner) })
 		part(func() error {
