@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // next returns the next event of the kind.
@@ -125,6 +127,30 @@ func TestAllowedCPUs(t *testing.T) {
 		if list, ok := strings.CutPrefix(line, "Cpus_allowed_list:"); ok && strings.ContainsAny(list, ",-") {
 			t.Fatalf("the child may run on %s", list)
 		}
+	}
+}
+
+// TestProcessOfAnotherPlan gives a process that was pinned all CPUs back.
+func TestProcessOfAnotherPlan(t *testing.T) {
+	cpus := AllowedCPUs()
+	cmd := exec.CommandContext(t.Context(), "cat")
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := startPinned(cmd, cpus[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := pinProcess(cmd.Process.Pid, cpus...); err != nil {
+		t.Fatal(err)
+	}
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(cmd.Process.Pid, &set); err != nil || set.Count() != len(cpus) {
+		t.Errorf("the process may use %d CPUs of %d; %v", set.Count(), len(cpus), err)
+	}
+	_ = input.Close()
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
