@@ -22,14 +22,11 @@ func TestQuota(t *testing.T) {
 		for range 2 { // both run until the test's end
 			group := newCPUGroup(t, quota)
 			s := startServer(t, settings{program: group.program(t), args: []string{"--workers", "0"}})
-			list, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := len(list.GetWorkers()); n != 1 {
+			workers := s.readyWorkers(t)
+			if n := len(workers); n != 1 {
 				t.Errorf("%d workers with a quota of %v", n, quota)
 			}
-			for _, w := range list.GetWorkers() {
+			for _, w := range workers {
 				if cpus, err := procStatus(int(w.GetPid()), "Cpus_allowed_list"); err != nil || cpus != own {
 					t.Errorf("worker %d may run on %s, want %s; %v", w.GetSlot(), cpus, own, err)
 				}
@@ -45,12 +42,8 @@ func TestQuota(t *testing.T) {
 // would kill each before the supervisor.
 func TestPinnedWithoutQuota(t *testing.T) {
 	s := startServer(t, settings{workers: 2})
-	list, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
-	if err != nil {
-		t.Fatal(err)
-	}
 	supervisor := oomScore(t, s.cmd.Process.Pid)
-	for _, w := range list.GetWorkers() {
+	for _, w := range s.readyWorkers(t) {
 		cpus, err := procStatus(int(w.GetPid()), "Cpus_allowed_list")
 		if err != nil || strings.ContainsAny(cpus, ",-") {
 			t.Errorf("worker %d may run on %s; %v", w.GetSlot(), cpus, err)
@@ -59,6 +52,22 @@ func TestPinnedWithoutQuota(t *testing.T) {
 			t.Errorf("worker %d has oom_score_adj %d, the supervisor %d", w.GetSlot(), score, supervisor)
 		}
 	}
+}
+
+// readyWorkers waits until all workers serve.
+func (s *server) readyWorkers(t *testing.T) (workers []*adminv1.Worker) {
+	t.Helper()
+	eventually(t, startTimeout, func() error {
+		list, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+		workers = list.GetWorkers()
+		for _, w := range workers {
+			if w.GetState() != "ready" {
+				return fmt.Errorf("worker %d is %s", w.GetSlot(), w.GetState())
+			}
+		}
+		return err
+	})
+	return workers
 }
 
 func oomScore(t *testing.T, pid int) int {
