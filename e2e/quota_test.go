@@ -57,8 +57,9 @@ func TestPinnedWithoutQuota(t *testing.T) {
 // readyWorkers waits until all workers serve.
 func (s *server) readyWorkers(t *testing.T) (workers []*adminv1.Worker) {
 	t.Helper()
+	admin := s.admin(t)
 	eventually(t, startTimeout, func() error {
-		list, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+		list, err := admin.ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
 		workers = list.GetWorkers()
 		for _, w := range workers {
 			if w.GetState() != "ready" {

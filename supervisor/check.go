@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -11,13 +12,14 @@ import (
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/mediasock"
+	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/supervisor/process"
 )
 
 // Check reports all that a start with these settings on this machine would complain of, as
 // far as it can be known beside a supervisor that runs with them: an occupied port is no
-// fault, since that supervisor may have it.
-func Check(ctx context.Context, cfg config.Config) error {
+// fault, since that supervisor may have it. log gets what a start would warn of.
+func Check(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	slots := workerCount(cfg, process.PlanCPUs())
 	faults := []error{cfg.CheckPorts(slots)}
 	binary, err := workerProgram(cfg)
@@ -28,7 +30,9 @@ func Check(ctx context.Context, cfg config.Config) error {
 	if faults[0] != nil { // ports that do not exist cannot be tried
 		return errors.Join(faults...)
 	}
-	return errors.Join(append(faults, tryHTTP(ctx, cfg.HTTP), tryMedia(cfg.Media))...)
+	served, err := tryMedia(cfg.Media)
+	newAddresses(cfg, served, log)
+	return errors.Join(append(faults, tryHTTP(ctx, cfg.HTTP), err)...)
 }
 
 // tryHTTP opens the public port for a moment.
@@ -44,26 +48,24 @@ func tryHTTP(ctx context.Context, cfg config.HTTP) error {
 }
 
 // tryMedia opens the first media port of each family for a moment: it is the lowest, so
-// when it is not reserved none is.
-func tryMedia(cfg config.Media) error {
+// when it is not reserved none is. It returns the families that the machine has.
+func tryMedia(cfg config.Media) (map[workerv1.AddressFamily]bool, error) {
 	var faults []error
-	missing := 0
-	families := mediaFamilies(cfg.Port)
-	for _, f := range families {
+	served := map[workerv1.AddressFamily]bool{}
+	for _, f := range mediaFamilies(cfg.Port) {
 		pair, err := mediasock.Open(mediasock.Config{Family: f.family, Port: uint16(f.port), BufferBytes: cfg.BufferBytes}) //nolint:gosec // checked
+		served[f.announce] = !errors.Is(err, mediasock.ErrFamilyMissing)
 		switch {
 		case err == nil:
 			faults = append(faults, pair.Close())
-		case errors.Is(err, mediasock.ErrFamilyMissing):
-			missing++
-		case !errors.Is(err, errs.ErrExists):
+		case served[f.announce] && !errors.Is(err, errs.ErrExists):
 			faults = append(faults, err)
 		}
 	}
-	if missing == len(families) {
+	if !served[workerv1.AddressFamily_ADDRESS_FAMILY_IPV4] && !served[workerv1.AddressFamily_ADDRESS_FAMILY_IPV6] {
 		faults = append(faults, fmt.Errorf("media sockets: %w", mediasock.ErrFamilyMissing))
 	}
-	return errors.Join(faults...)
+	return served, errors.Join(faults...)
 }
 
 // workerCount is the number of slots without the quarantine's.

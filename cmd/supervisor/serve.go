@@ -32,11 +32,11 @@ func serve(p supervisor.Process) error {
 	if err != nil {
 		return err
 	}
-	if check, err := flags.GetBool(config.FlagCheck); err != nil || check {
-		return errors.Join(err, supervisor.Check(context.Background(), cfg))
-	}
 	if p.Log, err = obs.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format); err != nil {
 		return err
+	}
+	if check, err := flags.GetBool(config.FlagCheck); err != nil || check {
+		return errors.Join(err, supervisor.Check(context.Background(), cfg, p.Log))
 	}
 	if p.Manager, err = service.NewManager(); err != nil {
 		return err
