@@ -56,7 +56,6 @@ func TestBadSettings(t *testing.T) {
 		{name: "a service named sfu", env: map[string]string{"SFU_PORT": "tcp://10.0.0.1:12825"}, holds: []string{"SFU_PORT", "enableServiceLinks: false"}},
 		{name: "a misspelt setting", env: map[string]string{"DSPEAK_WROKERS": "2"}, holds: []string{"DSPEAK_WROKERS", "unknown"}},
 		{name: "a literal of the other family", env: map[string]string{"SFU_IPV4": "2001:db8::1"}, holds: []string{"SFU_IPV4", "SFU_IPV6"}},
-		{name: "no worker program", env: map[string]string{"DSPEAK_WORKER_BINARY": "/nonexistent"}, holds: []string{"DSPEAK_WORKER_BINARY", "/nonexistent"}},
 	} {
 		for _, check := range []bool{false, true} {
 			t.Run(row.name+map[bool]string{true: ", checked"}[check], func(t *testing.T) {

@@ -127,13 +127,18 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 }
 
 func (s *supervisor) openPool(cpus process.CPUPlan) error {
-	binary, err := workerProgram(s.cfg)
-	if err != nil {
-		return err
+	binary := s.cfg.Workers.Binary
+	if binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find the worker program: %w", err)
+		}
+		binary = filepath.Join(filepath.Dir(self), "worker")
 	}
 	if len(cpus.Pin) == 0 && cpus.Quota > 0 {
 		s.log.Info("workers are not pinned: the CPU quota is less than the allowed CPUs", slog.Float64("quota", cpus.Quota), slog.Int("allowed", len(cpus.Allowed)))
 	}
+	var err error
 	s.pool, err = process.NewPool(process.Config{
 		Binary: binary, RunDir: s.dir.path, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus.Pin, Allowed: cpus.Allowed, Spare: s.cfg.Workers.Spare,
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,

@@ -36,7 +36,7 @@ func serve(p supervisor.Process) error {
 		return err
 	}
 	if check, err := flags.GetBool(config.FlagCheck); err != nil || check {
-		return errors.Join(err, supervisor.Check(context.Background(), cfg, p.Log))
+		return errors.Join(err, supervisor.CheckMachine(context.Background(), cfg, p.Log))
 	}
 	if p.Manager, err = service.NewManager(); err != nil {
 		return err

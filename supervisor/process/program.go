@@ -24,16 +24,6 @@ type program struct {
 	file *os.File
 }
 
-// CheckProgram reports why the program of that path cannot be a worker, as openProgram
-// would.
-func CheckProgram(path string) error {
-	p, err := openProgram(path)
-	if err != nil {
-		return err
-	}
-	return p.close()
-}
-
 // openProgram opens the program of that path. An error says what to change and wraps
 // errs.ErrInvalid.
 func openProgram(path string) (*program, error) {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/dspeak/sfu/internal/config"
@@ -16,23 +14,16 @@ import (
 	"github.com/dspeak/sfu/supervisor/process"
 )
 
-// Check reports all that a start with these settings on this machine would complain of, as
-// far as it can be known beside a supervisor that runs with them: an occupied port is no
+// CheckMachine reports what a start with these settings on this machine would complain of,
+// as far as it can be known beside a supervisor that runs with them: an occupied port is no
 // fault, since that supervisor may have it. log gets what a start would warn of.
-func Check(ctx context.Context, cfg config.Config, log *slog.Logger) error {
-	slots := workerCount(cfg, process.PlanCPUs())
-	faults := []error{cfg.CheckPorts(slots)}
-	binary, err := workerProgram(cfg)
-	if err == nil {
-		err = process.CheckProgram(binary)
-	}
-	faults = append(faults, err)
-	if faults[0] != nil { // ports that do not exist cannot be tried
-		return errors.Join(faults...)
+func CheckMachine(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	if err := cfg.CheckPorts(workerCount(cfg, process.PlanCPUs())); err != nil {
+		return err // ports that do not exist cannot be tried
 	}
 	served, err := tryMedia(cfg.Media)
 	newAddresses(cfg, served, log)
-	return errors.Join(append(faults, tryHTTP(ctx, cfg.HTTP), err)...)
+	return errors.Join(tryHTTP(ctx, cfg.HTTP), err)
 }
 
 // tryHTTP opens the public port for a moment.
@@ -74,16 +65,4 @@ func workerCount(cfg config.Config, cpus process.CPUPlan) int {
 		return cfg.Workers.Count
 	}
 	return cpus.Workers
-}
-
-// workerProgram is the path of the worker program.
-func workerProgram(cfg config.Config) (string, error) {
-	if cfg.Workers.Binary != "" {
-		return cfg.Workers.Binary, nil
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find the worker program: %w", err)
-	}
-	return filepath.Join(filepath.Dir(self), "worker"), nil
 }
