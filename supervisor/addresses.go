@@ -193,7 +193,7 @@ func (a *addresses) missing() string {
 	defer a.mu.Unlock()
 	var names []string
 	for _, n := range a.names {
-		if len(n.found) == 0 {
+		if len(n.found) == 0 && !slices.Contains(names, n.name) {
 			names = append(names, n.name)
 		}
 	}

@@ -144,7 +144,7 @@ func (a *addresses) usable(found []netip.Addr) ([]netip.Addr, error) {
 // note books the result of a look-up. It logs the first failure, the end of failures, and
 // another answer.
 func (a *addresses) note(n *announcedName, found []netip.Addr, err error) {
-	log := a.log.With(slog.String("name", n.name))
+	log := a.log.With(slog.String("name", n.name), slog.String("network", n.network))
 	a.mu.Lock()
 	before, wasFailing := n.found, n.failing
 	n.failing = err != nil
