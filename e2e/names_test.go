@@ -70,7 +70,7 @@ func TestNamesInHosts(t *testing.T) {
 	write(spaceIPv4 + " four.dspeak.test\n" + spaceIPv6 + " four.dspeak.test\n")
 	s := startServer(t, settings{
 		space: space, host: spaceIPv6, env: map[string]string{"SFU_IPV4": "four.dspeak.test", "SFU_IPV6": "six.dspeak.test"},
-		program: script(t, "mount --bind "+hosts+" /etc/hosts", "exec "+bin.supervisor+` "$@"`),
+		program: shellScript(t, "mount --bind "+hosts+" /etc/hosts", "exec "+bin.supervisor+` "$@"`),
 	})
 	offered := func(user, want string) func() error {
 		return func() error {
@@ -115,7 +115,7 @@ func resolvedBy(t *testing.T, server string) string {
 	if err := os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o644); err != nil { //nolint:gosec // as resolv.conf(5)
 		t.Fatal(err)
 	}
-	return script(t, "mount --bind "+path+" /etc/resolv.conf", "exec "+bin.supervisor+` "$@"`)
+	return shellScript(t, "mount --bind "+path+" /etc/resolv.conf", "exec "+bin.supervisor+` "$@"`)
 }
 
 // startResolver answers DNS questions in the namespace until the test's end.

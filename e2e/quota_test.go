@@ -131,11 +131,11 @@ func newCPUGroup(t *testing.T, quota float64) cpuGroup {
 // program is a supervisor that starts in the group.
 func (g cpuGroup) program(t *testing.T) string {
 	t.Helper()
-	return script(t, "echo $$ > "+g.dir+"/cgroup.procs", "exec "+bin.supervisor+` "$@"`)
+	return shellScript(t, "echo $$ > "+g.dir+"/cgroup.procs", "exec "+bin.supervisor+` "$@"`)
 }
 
-// script writes a shell script that ends with the first command that fails.
-func script(t *testing.T, lines ...string) string {
+// shellScript writes a shell script that ends with the first command that fails.
+func shellScript(t *testing.T, lines ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "script")
 	text := "#!/bin/sh\nset -e\n" + strings.Join(lines, "\n") + "\n"
