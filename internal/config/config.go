@@ -29,7 +29,7 @@ const (
 
 // HTTP is the public port.
 type HTTP struct {
-	// Host is the address to bind, empty for all.
+	// Host is the literal address to bind, empty for all.
 	Host string
 	Port int
 	// Origins are allowed values of the Origin header, or "*".
@@ -90,7 +90,8 @@ const (
 type Media struct {
 	// Port is bound by slot 0 for IPv4, Port+1 for IPv6; slot i adds i.
 	Port int
-	// IPv4 and IPv6 are the announced addresses or host names, empty for none named.
+	// IPv4 and IPv6 are the announced addresses or host names, empty for none named. Only
+	// addresses of that family are meant.
 	IPv4, IPv6 string
 	// IPv4Port and IPv6Port are the ports announced for slot 0, never 0; slot i adds i.
 	IPv4Port, IPv6Port int
@@ -122,7 +123,7 @@ type Interop struct {
 
 // Workers are the worker processes.
 type Workers struct {
-	// Count is 0 for one per allowed CPU.
+	// Count is 0 for one per CPU that can be used fully.
 	Count int
 	// Spare keeps one started worker ready.
 	Spare bool
