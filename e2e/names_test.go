@@ -13,17 +13,39 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// TestLateDNS announces a name whose resolver comes after the start. The name has addresses
-// of both families, and only IPv4 is meant.
+// TestLateDNS announces a name whose resolver comes after the start: nobody is there before
+// it, or somebody who never answers. The name has addresses of both families, and only IPv4
+// is meant.
 func TestLateDNS(t *testing.T) {
+	for _, row := range []struct {
+		name   string
+		silent bool
+	}{{"nobody", false}, {"silence", true}} {
+		t.Run(row.name, func(t *testing.T) { testLateDNS(t, row.silent) })
+	}
+}
+
+func testLateDNS(t *testing.T, silent bool) {
+	t.Helper()
 	const name = "voice.dspeak.test"
 	space := newNamespace(t, "46")
+	leave := func() {}
+	if silent {
+		conn, err := space.listenPacket(t.Context(), "127.0.0.1:53")
+		if err != nil {
+			t.Fatal(err)
+		}
+		leave = func() { _ = conn.Close() }
+		defer leave()
+	}
 	var refused *socket
+	var begun time.Time
 	s := startServer(t, settings{
 		space: space, host: spaceIPv4, program: resolvedBy(t, "127.0.0.1"), env: map[string]string{"SFU_IPV4": name, "SFU_IPV6": ""},
 		late: func(s *server) {
@@ -38,9 +60,14 @@ func TestLateDNS(t *testing.T) {
 			if answer := refused.request(t, "create-transport", nil); answer.text() != "Router not ready" {
 				t.Errorf("answered %s", answer.raw)
 			}
+			leave()
+			begun = time.Now()
 			startResolver(t, space, map[string][]netip.Addr{name + ".": {netip.MustParseAddr(spaceIPv4), netip.MustParseAddr(spaceIPv6)}})
 		},
 	})
+	if late := time.Since(begun); late > 8*time.Second { // a lost question would be given up after 10 s
+		t.Errorf("healthy %v after the resolver came", late)
+	}
 	if code, reason := refused.closed(t); code != websocket.CloseTryAgainLater {
 		t.Errorf("the refused client's socket ended with %d %s", code, reason)
 	}

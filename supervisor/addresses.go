@@ -63,7 +63,7 @@ func network(family workerv1.AddressFamily) string {
 // looked up is announced after the first refresh.
 func newAddresses(cfg config.Config, served map[workerv1.AddressFamily]bool, log *slog.Logger) *addresses {
 	a := &addresses{
-		cfg: cfg.Media, served: served, log: log, production: cfg.Production(), lookup: net.DefaultResolver.LookupNetIP,
+		cfg: cfg.Media, served: served, log: log, production: cfg.Production(), lookup: lookupAlone,
 		known: make(chan struct{}),
 	}
 	for _, n := range []announcedName{{name: cfg.Media.IPv4, network: "ip4"}, {name: cfg.Media.IPv6, network: "ip6"}} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -29,6 +30,12 @@ const (
 	retryMin = 200 * time.Millisecond
 	retryMax = 2 * time.Second
 )
+
+// lookupAlone resolves a name with a resolver of its own: look-ups of one name by the same
+// resolver share a question, and would wait for the answer to one that was lost.
+func lookupAlone(ctx context.Context, network, name string) ([]netip.Addr, error) {
+	return (&net.Resolver{}).LookupNetIP(ctx, network, name)
+}
 
 // run keeps the addresses fresh until ctx ends: each name is looked up at once and again
 // and again until its first answer, then at the configured interval.
