@@ -90,7 +90,7 @@ func TestNamesInHosts(t *testing.T) {
 	space := newNamespace(t, "46")
 	hosts := filepath.Join(t.TempDir(), "hosts")
 	write := func(text string) {
-		if err := os.WriteFile(hosts, []byte(text), 0o644); err != nil { //nolint:gosec // as hosts(5)
+		if err := os.WriteFile(hosts, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -139,7 +139,7 @@ func candidates(t *testing.T, answer message) []string {
 func resolvedBy(t *testing.T, server string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "resolv.conf")
-	if err := os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o644); err != nil { //nolint:gosec // as resolv.conf(5)
+	if err := os.WriteFile(path, []byte("nameserver "+server+"\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return shellScript(t, "mount --bind "+path+" /etc/resolv.conf", "exec "+bin.supervisor+` "$@"`)

@@ -36,14 +36,14 @@ func zone(_ context.Context, network, name string) ([]netip.Addr, error) {
 	return out, nil
 }
 
-func announced(t *testing.T, environment string, media config.Media, served ...workerv1.AddressFamily) *addresses {
+func announced(t *testing.T, media config.Media, served ...workerv1.AddressFamily) *addresses {
 	t.Helper()
 	media.IPv4Port, media.IPv6Port, media.ResolveInterval = 12825, 12826, time.Minute
 	families := map[workerv1.AddressFamily]bool{}
 	for _, f := range served {
 		families[f] = true
 	}
-	a := newAddresses(config.Config{Environment: environment, Media: media}, families, slog.New(slog.DiscardHandler))
+	a := newAddresses(config.Config{Environment: config.Production, Media: media}, families, slog.New(slog.DiscardHandler))
 	a.lookup = zone
 	a.refresh(t.Context())
 	return a
@@ -98,7 +98,7 @@ func TestFamilyOfAClient(t *testing.T) {
 		"unresolvable":                    {config.Media{IPv4: "nowhere.example.org"}, []workerv1.AddressFamily{v4, v6}, signaling.FamilyIPv4, v4, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := announced(t, config.Production, row.media, row.served...)
+			a := announced(t, row.media, row.served...)
 			family, list := a.forClient(row.client, 3)
 			if got := written(list); family != row.family || !slices.Equal(got, row.want) {
 				t.Fatalf("got %v %v, want %v %v", family, got, row.family, row.want)
