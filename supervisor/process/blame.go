@@ -1,11 +1,8 @@
 package process
 
 import (
-	"bytes"
 	"maps"
 	"math"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/dspeak/sfu/internal/ledgerfile"
@@ -52,8 +49,8 @@ func (b *blames) note(mark uint64, now time.Time) bool {
 	return false
 }
 
-// blame notes what the worker that crashed or hung had in hand; poison is left out by
-// the next one.
+// blame notes what the worker had in hand, whose code crashed it or keeps it from turning;
+// poison is left out by the next one.
 func (k *keeper) blame() {
 	if k.state.ledger == nil {
 		return
@@ -66,16 +63,6 @@ func (k *keeper) blame() {
 	if mark := view.InHand(); mark != 0 && k.blames.note(mark, time.Now()) {
 		k.skip = append(k.skip, mark)
 	}
-}
-
-// stopped says whether a signal keeps a process from running: none of its own doing.
-func stopped(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return false
-	}
-	_, rest, _ := bytes.Cut(stat, []byte(") ")) // behind the program's name
-	return bytes.HasPrefix(rest, []byte("T"))
 }
 
 // awake ends the sleep of a reserve; any goroutine.

@@ -7,11 +7,13 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"syscall"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 )
 
@@ -95,7 +97,7 @@ func (c *child) reap(cmd *exec.Cmd) {
 func (c *child) pid() int { return c.process.Pid }
 
 func (c *child) awaitHello(ctx context.Context, limit time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := lapse.WithTimeout(ctx, limit)
 	defer cancel()
 	m, _, err := c.conn.Receive(ctx)
 	switch {
@@ -170,11 +172,12 @@ func (c *child) stop(grace time.Duration, hurry <-chan struct{}) {
 
 // end waits for the process to end by itself, and kills it after the grace period.
 func (c *child) end(grace time.Duration, hurry <-chan struct{}) {
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
+	over := make(chan struct{})
+	patience := lapse.AfterFunc(grace, func() { close(over) })
+	defer patience.Stop()
 	select {
 	case <-c.exited:
-	case <-timer.C:
+	case <-over:
 	case <-hurry:
 	}
 	c.kill()
@@ -190,6 +193,29 @@ func (c *child) killed() bool {
 	}
 	status, ok := c.state.Sys().(syscall.WaitStatus)
 	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// faulted reports whether the process ended of a fault of its own code: a panic, or a
+// signal that the kernel sends for one. It must have ended. How an adopted process ended
+// is not known, hence no evidence.
+func (c *child) faulted() bool {
+	if c.state == nil {
+		return false
+	}
+	status, ok := c.state.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return ok && status.ExitStatus() == exitPanic
+	}
+	return slices.Contains(faultSignals(), status.Signal())
+}
+
+// exitPanic is how the Go runtime ends a program that panics or faults.
+const exitPanic = 2
+
+func faultSignals() []syscall.Signal {
+	return []syscall.Signal{
+		syscall.SIGSEGV, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE, syscall.SIGTRAP, syscall.SIGSYS, syscall.SIGABRT,
+	}
 }
 
 // cause tells why the process ended; it must have.

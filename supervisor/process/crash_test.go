@@ -130,7 +130,7 @@ func TestRestartWithoutALedgerIsRefused(t *testing.T) {
 	}
 	defer func() { _ = k.conn.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
-	watched := make(chan string, 1)
+	watched := make(chan finding, 1)
 	c := &child{process: &os.Process{Pid: os.Getpid()}, exited: make(chan struct{})}
 	go func() { watched <- k.watch(ctx, c, Event{}) }()
 	if err := p.Restart(t.Context(), 0); !errors.Is(err, errs.ErrUnavailable) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
@@ -20,7 +21,7 @@ import (
 // state:
 //
 //	starting -> ready -> takeover -> ready     the spare, or a fresh process, at once
-//	   |          |        |-----> backoff     failures came too often
+//	   |          |        |-----> backoff     processes die young, one after another
 //	   |          |        '-----> exited      the state is lost: no ledger, or it cannot be gone on with
 //	   |          |-> hung -> exited           killed first
 //	   |          '-> draining -> exited       the pool stops
@@ -133,18 +134,18 @@ func (k *keeper) run(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	for ctx.Err() == nil {
-		cause, final := k.serveOnce(ctx)
+		end := k.serveOnce(ctx)
 		if ctx.Err() != nil {
 			break
 		}
-		if final {
-			k.giveUp(ctx, cause)
+		if end.final {
+			k.giveUp(ctx, end.cause)
 			return
 		}
-		if cause == CauseRestart || cause == CauseUpgrade {
+		if end.cause == CauseRestart || end.cause == CauseUpgrade {
 			continue
 		}
-		if d := k.policy.failed(time.Now()); d > 0 {
+		if d := k.policy.ended(time.Now(), end.served); d > 0 {
 			k.setState(StateBackoff)
 			k.log.Warn("worker restart delayed", slog.Duration("delay", d))
 			pause(ctx, d)
@@ -162,12 +163,20 @@ func (k *keeper) giveUp(ctx context.Context, cause string) {
 	k.pool.emit(ctx, Event{Kind: EventFailed, Slot: k.slot, Generation: k.snapshot().Generation, Epoch: k.snapshot().Epoch, Cause: cause})
 }
 
-// serveOnce runs one process to its end and tells why it ended, and whether the
-// slot cannot be served at all.
-func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
+// ending is how a process ended.
+type ending struct {
+	cause  string
+	served time.Duration // 0: it never came to serve
+	final  bool          // the slot cannot be served at all
+}
+
+// serveOnce runs one process to its end.
+func (k *keeper) serveOnce(ctx context.Context) ending {
 	if c := k.left; c != nil {
 		k.left = nil
-		return k.serve(ctx, c, k.adopt(c)), false
+		end := k.serve(ctx, c, k.adopt(c))
+		end.served = max(end.served, youngAge) // it has served a former supervisor
+		return end
 	}
 	generation, epoch := k.begin()
 	log := k.log.With(slog.Any(obs.KeyGeneration, generation))
@@ -180,7 +189,8 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 		resumed, err = k.bringUp(ctx, c, generation, epoch)
 	}
 	if err != nil {
-		return k.notStarted(ctx, log, err, trial)
+		cause, final := k.notStarted(ctx, log, err, trial)
+		return ending{cause: cause, final: final}
 	}
 	k.ready(log, resumed)
 	e := Event{Kind: EventReady, Slot: k.slot, Generation: generation, Epoch: epoch}
@@ -190,7 +200,7 @@ func (k *keeper) serveOnce(ctx context.Context) (cause string, final bool) {
 			e.Kind = EventAdopted
 		}
 	}
-	return k.serve(ctx, c, e), false
+	return k.serve(ctx, c, e)
 }
 
 // cpus are those that the slot's worker may run on; empty: not known.
@@ -218,46 +228,55 @@ func (k *keeper) adopt(c *child) Event {
 }
 
 // serve follows a process that serves to its end, for which its settings are not to
-// blame. It tells why it ended. announce says that it serves.
-func (k *keeper) serve(ctx context.Context, c *child, announce Event) string {
+// blame. announce says that it serves.
+func (k *keeper) serve(ctx context.Context, c *child, announce Event) ending {
 	log := k.log.With(slog.Any(obs.KeyGeneration, announce.Generation), slog.Int(obs.KeyPID, c.pid()))
-	cause := k.watch(ctx, c, announce)
+	began := time.Now()
+	found := k.watch(ctx, c, announce)
+	end := ending{cause: found.cause, served: time.Since(began)}
 	if ctx.Err() != nil {
 		if k.pool.leaving.Load() {
 			c.leave()
-			return "left to the next supervisor"
+			end.cause = "left to the next supervisor"
+			return end
 		}
 		k.setState(StateDraining)
 		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
 		k.setState(StateExited)
-		return "stopped"
+		end.cause = "stopped"
+		return end
 	}
-	switch cause {
+	switch end.cause {
 	case CauseRestart:
 		c.retire()
-		k.state.died(time.Now(), cause, true)
+		k.state.died(time.Now(), end.cause, true)
 		log.Info("worker retired")
-		return cause
 	case CauseUpgrade: // with nothing to go on with
 		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
 		log.Info("worker ended")
-		k.lose(ctx, cause)
-		return cause
+		k.lose(ctx, end.cause)
+	default:
+		end.cause = k.bury(log, c, found)
+		if !k.state.held() {
+			k.lose(ctx, end.cause)
+		}
 	}
-	innocent := stopped(c.pid())
+	return end
+}
+
+// bury books a process that crashed, or that hangs and is killed. It returns why.
+func (k *keeper) bury(log *slog.Logger, c *child, found finding) string {
+	innocent := found.hung && stopped(c.pid())
 	c.kill()
-	killed := cause == "" && c.killed()
-	if cause == "" {
-		cause = c.cause()
+	cause, guilty := found.cause, found.guilty
+	if !found.hung {
+		cause, guilty, innocent = c.cause(), c.faulted(), c.killed()
 	}
-	if !killed && !innocent {
+	if guilty && !innocent {
 		k.blame()
 	}
-	k.state.died(time.Now(), cause, killed)
+	k.state.died(time.Now(), cause, innocent)
 	log.Error("worker crashed", slog.String(obs.KeyReason, cause), slog.String("output", c.output.tailText()))
-	if !k.state.held() {
-		k.lose(ctx, cause)
-	}
 	return cause
 }
 
@@ -373,7 +392,7 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	if c.trial {
 		limit = min(limit, trialTimeout)
 	}
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	ctx, cancel := lapse.WithTimeout(ctx, limit)
 	defer cancel()
 	a, files := k.pool.assignment(k.slot, generation, epoch), k.pool.cfg.Sockets[k.slot].Files
 	if k.state.ledger != nil {
@@ -391,9 +410,18 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	return ready.Resumed, nil
 }
 
-// watch follows a ready worker until its process ends (then it returns ""), it
-// hangs (then it returns why), or ctx ends.
-func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
+// finding is why a worker is not followed any more. The zero value: its process has ended,
+// or the context has.
+type finding struct {
+	cause string
+	hung  bool
+	// guilty: there is evidence that it hangs of what it had in hand.
+	guilty bool
+}
+
+// watch follows a ready worker until its process ends, it hangs, another process is to
+// take its place, or ctx ends.
+func (k *keeper) watch(ctx context.Context, c *child, announce Event) finding {
 	client := workerv1.NewWorkerServiceClient(k.conn)
 	ctx, cancel := context.WithCancel(ctx)
 	m := monitor{
@@ -402,20 +430,21 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 		watching: make(chan struct{}), announced: make(chan struct{}),
 	}
 	var parts sync.WaitGroup
-	hung := make(chan string, 2)
+	hung := make(chan finding, 2)
 	parts.Go(func() { m.followEvents(ctx) })
 	parts.Go(func() { m.pollUsage(ctx) })
 	ledger, pid := k.state.ledger, c.pid()
-	for _, check := range []func() string{
-		func() string { return m.checkPulse(ctx, ledger, pid) }, func() string { return m.checkHealth(ctx) },
+	for _, check := range []func() finding{
+		func() finding { return m.checkPulse(ctx, ledger, pid) }, func() finding { return m.checkHealth(ctx, pid) },
 	} {
 		parts.Go(func() {
-			if cause := check(); cause != "" {
-				hung <- cause
+			if found := check(); found.hung {
+				hung <- found
 			}
 		})
 	}
-	cause, watching := "", m.watching
+	var found finding
+	watching := m.watching
 	for over := false; !over; {
 		select {
 		case <-watching: // nobody uses the worker before its events are followed
@@ -426,14 +455,14 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 			close(m.announced)
 			continue
 		case <-c.exited:
-		case cause = <-hung:
+		case found = <-hung:
 			k.setState(StateHung)
 		case r := <-k.replace:
 			if err := k.replaceable(r); err != nil {
 				r.answer <- err
 				continue
 			}
-			k.next, cause = r.by, r.cause
+			k.next, found.cause = r.by, r.cause
 			r.answer <- nil
 		case <-ctx.Done():
 		}
@@ -441,7 +470,7 @@ func (k *keeper) watch(ctx context.Context, c *child, announce Event) string {
 	}
 	cancel()
 	parts.Wait()
-	return cause
+	return found
 }
 
 func (k *keeper) setReady(client workerv1.WorkerServiceClient, c *child) {

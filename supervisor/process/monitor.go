@@ -12,6 +12,8 @@ import (
 	"google.golang.org/grpc"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/dspeak/sfu/internal/lapse"
+	"github.com/dspeak/sfu/internal/ledgerfile"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
@@ -34,29 +36,37 @@ type monitor struct {
 	announced chan struct{} // closed by the keeper once it told that the worker is ready
 }
 
-// checkHealth returns why the worker counts as hung, "" when ctx ends first.
-func (m *monitor) checkHealth(ctx context.Context) string {
+// checkHealth returns that the worker hangs, nothing when ctx ends first. A check that
+// failed does not count while something else keeps the process from running, and none from
+// before a standstill of this process counts after it.
+func (m *monitor) checkHealth(ctx context.Context, pid int) finding {
 	limits := m.keeper.pool.cfg.Health
 	client := healthv1.NewHealthClient(m.conn)
 	ticker := time.NewTicker(limits.Interval)
 	defer ticker.Stop()
-	failures := 0
+	attention := &m.keeper.pool.attention
+	failures, thawed := 0, attention.look(ledgerfile.Now())
 	for {
 		select {
 		case <-ctx.Done():
-			return ""
+			return finding{}
 		case <-ticker.C:
 		}
 		err := checkOnce(ctx, client, limits.Timeout)
 		if ctx.Err() != nil {
-			return ""
+			return finding{}
 		}
-		if err == nil {
+		now := ledgerfile.Now()
+		last := thawed
+		if thawed = attention.look(now); err == nil || thawed != last {
 			failures = 0
 			continue
 		}
+		if keptFromRunning(vitalsOf(pid, allThreads), attention.thawing(now)) {
+			continue
+		}
 		if failures++; failures >= limits.Failures {
-			return fmt.Sprintf("hung: %d health checks failed, the last with: %v", failures, err)
+			return finding{cause: fmt.Sprintf("hung: %d health checks failed, the last with: %v", failures, err), hung: true}
 		}
 	}
 }
@@ -65,7 +75,7 @@ func (m *monitor) checkHealth(ctx context.Context) string {
 var errNotServing = errors.New("media loop stands still")
 
 func checkOnce(ctx context.Context, client healthv1.HealthClient, timeout time.Duration) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := lapse.WithTimeout(ctx, timeout)
 	defer cancel()
 	resp, err := client.Check(ctx, &healthv1.HealthCheckRequest{})
 	if err != nil {

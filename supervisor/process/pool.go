@@ -178,6 +178,7 @@ type Pool struct {
 	startTimeout time.Duration
 	reapers      sync.WaitGroup
 	keepers      []*keeper
+	attention    attention
 	leaving      atomic.Bool
 	// program is what workers are started from. stale is told of another one.
 	program atomic.Pointer[program]
@@ -239,6 +240,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		}
 	}()
 	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { p.attention.run(ctx); return nil })
 	for _, k := range p.keepers {
 		group.Go(func() error { k.run(ctx); return nil })
 	}
@@ -341,6 +343,7 @@ func (p *Pool) keepSpare(ctx context.Context) {
 	policy := newRestartPolicy(p.cfg.RestartBurst)
 	for ctx.Err() == nil {
 		c, err := p.spawn(ctx, p.program.Load(), -1)
+		began, lived, least := time.Now(), time.Duration(0), backoffBase
 		if err == nil {
 			p.log.Debug("spare worker ready", slog.Int(obs.KeyPID, c.pid()))
 			select {
@@ -350,6 +353,7 @@ func (p *Pool) keepSpare(ctx context.Context) {
 				c.stop(p.cfg.StopTimeout, p.cfg.Hurry)
 				continue
 			case <-c.exited:
+				lived, least = time.Since(began), 0
 				err = fmt.Errorf("spare worker ended: %s: %w", c.cause(), errs.ErrUnavailable)
 				c.kill()
 			case <-ctx.Done():
@@ -361,14 +365,20 @@ func (p *Pool) keepSpare(ctx context.Context) {
 			return
 		}
 		p.log.Warn("no spare worker", obs.Err(err))
-		pause(ctx, max(policy.failed(time.Now()), backoffBase))
+		pause(ctx, max(policy.ended(time.Now(), lived), least))
 	}
 }
 
-// takeSpare returns the spare, nil when there is none ready.
+// takeSpare returns the spare, nil when there is none ready. One that is kept from running
+// would let the slot wait: it is ended.
 func (p *Pool) takeSpare() *child {
 	select {
 	case c := <-p.spares:
+		if stopped(c.pid()) || keptFromRunning(vitalsOf(c.pid(), allThreads), false) {
+			p.log.Warn("spare worker does not run", slog.Int(obs.KeyPID, c.pid()))
+			p.reapers.Go(c.kill)
+			return nil
+		}
 		return c
 	default:
 		return nil

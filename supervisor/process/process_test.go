@@ -67,31 +67,6 @@ func TestNewPoolRefusesNonsense(t *testing.T) {
 	}
 }
 
-func TestRestartPolicy(t *testing.T) {
-	p := restartPolicy{burst: 5, random: func() float64 { return 0.5 }}
-	now := time.Unix(1000, 0)
-	var got []time.Duration
-	for range 12 {
-		got = append(got, p.failed(now))
-	}
-	if got[0] != 0 || got[4] != 0 || got[5] != backoffBase || got[6] != 2*backoffBase || got[11] != backoffMax {
-		t.Fatalf("pauses %v", got)
-	}
-	if was := p.failures; p.failed(now.Add(failureHalfLife)) != 2*backoffBase || p.failures != was/2+1 {
-		t.Fatalf("a half-life later %v failures became %v", was, p.failures)
-	}
-	if d := p.failed(now.Add(10 * failureHalfLife)); d != 0 {
-		t.Fatalf("after a long quiet the pause is %s", d)
-	}
-	p = restartPolicy{burst: 5, random: func() float64 { return 1 }}
-	for range 5 {
-		p.failed(now)
-	}
-	if d := p.failed(now); d != backoffBase*5/4 {
-		t.Fatalf("jitter gives %s", d)
-	}
-}
-
 func TestRelayPassesLinesOn(t *testing.T) {
 	var out bytes.Buffer
 	r := &relay{log: slog.New(slog.NewTextHandler(&out, nil))}

@@ -18,6 +18,7 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 )
 
@@ -111,7 +112,7 @@ func adoptPath(runDir, slot string) string {
 // adoptOne becomes the supervisor of the worker behind a socket. With an error the
 // worker is certainly dead, or the error says that it is not.
 func adoptOne(ctx context.Context, path string, log *slog.Logger) (*Remains, error) {
-	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
+	ctx, cancel := lapse.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
 	conn, err := handoff.Dial(ctx, path)
 	if err != nil {

@@ -10,10 +10,9 @@ import (
 const (
 	// maxAttempts bounds the processes that may fail to start on one ledger.
 	maxAttempts = 5
-	// A process that ends by itself within soonAfter may have ended of the state that it
-	// went on with: after maxSoon of them in a row the state is given up.
-	soonAfter = 3 * time.Second
-	maxSoon   = 3
+	// A process that dies young and by itself may have died of the state that it went on
+	// with: after maxSoon of them in a row the state is given up.
+	maxSoon = 3
 )
 
 // slotState is what a slot keeps for the next process, and how often that was tried. It
@@ -57,7 +56,7 @@ func (s *slotState) died(now time.Time, cause string, killed bool) {
 	switch {
 	case killed:
 		s.soon = 0
-	case s.resuming && now.Sub(s.served) < soonAfter:
+	case s.resuming && now.Sub(s.served) < youngAge:
 		s.soon++
 	default:
 		s.soon = 0
