@@ -22,6 +22,7 @@ const speechInterval = 20 * time.Millisecond
 type pionOptions struct {
 	profile dtls.SRTPProtectionProfile // only this one; 0: all
 	server  bool                       // be the DTLS server, so that the worker is the client
+	patient bool                       // do not give a server up that does not answer for minutes
 }
 
 // pionUser is a user with pion's PeerConnections: one to speak, one to hear.
@@ -49,6 +50,9 @@ func (s *server) enterPion(t *testing.T, name, channel string, options pionOptio
 	engine.SetIncludeLoopbackCandidate(true)
 	engine.SetIPFilter(net.IP.IsLoopback)
 	engine.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
+	if options.patient {
+		engine.SetICETimeouts(3*time.Minute, 5*time.Minute, 2*time.Second)
+	}
 	if options.profile != 0 {
 		engine.SetSRTPProtectionProfiles(options.profile)
 	}

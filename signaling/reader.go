@@ -121,11 +121,7 @@ func (s *Session) logMalformed(fault *wire.Error, size int) {
 // readEnded says why nothing more can be read.
 func (s *Session) readEnded(err error) {
 	cause := wire.CloseCause{Cause: wire.CauseLost, Code: wire.CloseAbnormal}
-	closed, isClose := errors.AsType[*websocket.CloseError](err)
-	switch {
-	case timedOut(err):
-		cause = wire.CloseCause{Cause: wire.CauseHeartbeat, Code: wire.ClosePolicy, Reason: wire.ReasonHeartbeat}
-	case isClose && closed.Code != wire.CloseAbnormal:
+	if closed, ok := errors.AsType[*websocket.CloseError](err); ok && closed.Code != wire.CloseAbnormal {
 		cause = wire.CloseCause{Cause: wire.CauseClient, Code: closed.Code, Reason: closed.Text}
 	}
 	s.finish(cause, true)

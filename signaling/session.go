@@ -14,6 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/signaling/wire"
 )
@@ -41,6 +42,11 @@ type Session struct {
 
 	// joined lets the reader answer pings itself.
 	joined atomic.Bool
+
+	// silence ends the socket of a client that says nothing for the heartbeat's timeout. A
+	// deadline of the connection would count the time in which this process was frozen, when
+	// no client could be heard.
+	silence *lapse.Timer
 
 	deadline  sync.Mutex // orders the changes of the read deadline; a leaf but for out's
 	closeSent bool       // guarded by deadline
@@ -134,13 +140,12 @@ func (s *Session) finish(cause wire.CloseCause, drop bool) {
 	}
 }
 
-// alive moves the heartbeat's deadline on.
-func (s *Session) alive() {
-	s.deadline.Lock()
-	defer s.deadline.Unlock()
-	if s.out.ended() == nil {
-		_ = s.conn.SetReadDeadline(time.Now().Add(s.limits.HeartbeatTimeout))
-	}
+// alive notes a sign of life.
+func (s *Session) alive() { s.silence.Restart() }
+
+// silent closes the socket of a client that gave no sign of life.
+func (s *Session) silent() {
+	s.finish(wire.CloseCause{Cause: wire.CauseHeartbeat, Code: wire.ClosePolicy, Reason: wire.ReasonHeartbeat}, true)
 }
 
 // awaitClose gives the client a moment for its close frame.
@@ -154,6 +159,8 @@ func (s *Session) awaitClose() {
 // run serves the socket until it has ended. ctx is the one that s.cancel ends.
 func (s *Session) run(ctx context.Context) {
 	defer s.cancel()
+	s.silence = lapse.AfterFunc(s.limits.HeartbeatTimeout, s.silent)
+	defer s.silence.Stop()
 	var parts sync.WaitGroup
 	parts.Go(func() { s.guard(s.write) })
 	parts.Go(func() { s.guard(func() { s.serve(ctx) }) })

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	interopwire "github.com/dspeak/sfu/interop/wire"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
@@ -75,7 +76,7 @@ var errSessionClosed = fmt.Errorf("session: %w", errs.ErrClosed)
 // object that nobody knows of.
 func (b *backend) Handle(ctx context.Context, s *signaling.Session, req wire.Request) error {
 	c := call{backend: b, session: s, requestID: req.RequestID, ended: func() bool { return ctx.Err() != nil }}
-	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	bounded, cancel := lapse.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	err := c.dispatch(bounded, req)
 	b.refusals.note(err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	interopwire "github.com/dspeak/sfu/interop/wire"
 	"github.com/dspeak/sfu/signaling"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -109,7 +110,7 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 func (b *backend) startGraceLocked(u *user) {
 	u.graces++
 	number := u.graces
-	u.grace = time.AfterFunc(b.grace, func() { b.expire(u, number) })
+	u.grace = lapse.AfterFunc(b.grace, func() { b.expire(u, number) })
 }
 
 // expire ends the user's grace of that number, unless the user came back meanwhile.

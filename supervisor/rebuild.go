@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 )
@@ -42,7 +43,7 @@ func (b *backend) rebuild(ctx context.Context, limit time.Duration) {
 	if len(slots) == 0 {
 		return
 	}
-	patience, cancel := context.WithTimeout(ctx, limit)
+	patience, cancel := lapse.WithTimeout(ctx, limit)
 	b.adoptions.await(patience)
 	cancel()
 	workers := make([]*adopted, len(slots))
@@ -88,7 +89,7 @@ func (b *backend) askAdopted(ctx context.Context, slot ident.Slot) *adopted {
 	if !ok {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, rebuildTimeout)
+	ctx, cancel := lapse.WithTimeout(ctx, rebuildTimeout)
 	defer cancel()
 	w := &adopted{slot: slot, epoch: epoch}
 	resp, err := client.Dump(ctx, &workerv1.DumpRequest{})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling"
 )
@@ -90,7 +91,7 @@ type user struct {
 	joined   time.Time
 	sessions []*signaling.Session
 	// grace runs while no socket is open; nil otherwise.
-	grace        *time.Timer
+	grace        *lapse.Timer
 	graces       uint64 // how many have begun: names the one that runs
 	gone         bool   // removed: late answers find it so
 	stranded     bool   // it has no transport, since there was no address to announce

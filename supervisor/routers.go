@@ -12,6 +12,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -140,7 +141,7 @@ func (b *backend) createRouter(ctx context.Context, slot ident.Slot, data []byte
 			made()
 		}
 	}()
-	short, cancel := context.WithTimeout(ctx, placeTimeout)
+	short, cancel := lapse.WithTimeout(ctx, placeTimeout)
 	defer cancel()
 	resp, err := client.CreateRouter(short, &workerv1.CreateRouterRequest{RouterId: string(r.id), AppData: data})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/supervisor/process"
 	"github.com/dspeak/sfu/supervisor/service"
@@ -68,7 +69,7 @@ func (u *upgrader) run(ctx context.Context, deadline time.Duration) (upgraded, e
 		renewed, err := u.roll(ctx, rolling, w.Slot, deadline)
 		if err != nil {
 			u.log.Error("upgrade rolled back", slog.Any(obs.KeySlot, w.Slot), obs.Err(err))
-			back, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollTimeout)
+			back, cancel := lapse.WithTimeout(context.WithoutCancel(ctx), rollTimeout)
 			defer cancel()
 			rolling.RollBack(back)
 			return done, err
@@ -100,7 +101,7 @@ func (u *upgrader) roll(ctx context.Context, rolling *process.Upgrade, slot iden
 		}
 		renewed = true
 	}
-	bounded, cancel := context.WithTimeout(ctx, rollTimeout)
+	bounded, cancel := lapse.WithTimeout(ctx, rollTimeout)
 	defer cancel()
 	return renewed, rolling.Roll(bounded, slot, renewed)
 }

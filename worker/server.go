@@ -17,6 +17,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/errs/status"
+	"github.com/dspeak/sfu/internal/lapse"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/worker/rtc"
 )
@@ -101,7 +102,7 @@ func withDefaultTimeout(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h
 	if _, ok := ctx.Deadline(); ok {
 		return handler(ctx, req)
 	}
-	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
+	ctx, cancel := lapse.WithTimeout(ctx, defaultTimeout)
 	defer cancel()
 	return handler(ctx, req)
 }

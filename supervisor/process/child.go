@@ -186,13 +186,14 @@ func (c *child) end(grace time.Duration, hurry <-chan struct{}) {
 // leave lets the process go on without a supervisor, until another adopts it.
 func (c *child) leave() { _ = c.conn.Close() }
 
-// killed says whether the process was ended by SIGKILL; it must have ended.
+// killed reports whether somebody else ended the process, by a signal that its own code
+// does not cause. It must have ended.
 func (c *child) killed() bool {
 	if c.state == nil {
 		return false
 	}
 	status, ok := c.state.Sys().(syscall.WaitStatus)
-	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+	return ok && status.Signaled() && !slices.Contains(faultSignals(), status.Signal())
 }
 
 // faulted reports whether the process ended of a fault of its own code: a panic, or a

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"slices"
 	"sync"
 	"syscall"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
@@ -48,6 +50,8 @@ const (
 	modeOtherLayout   = "other layout"   // keeps its state in another way
 	modeControlStops  = "control stops"  // its media loop beats, its control side does so once
 	modePoison        = "poison"         // dies of a router that it has in hand, unless told to skip it
+	modeHolds         = "holds"          // beats, and always has a router in hand
+	modeCircles       = "circles"        // beats for a moment, and then runs in circles for a router, unless told to skip it
 	modeDeaf          = "deaf"           // does not answer who wants to adopt it
 )
 
@@ -145,6 +149,36 @@ func takeInHand(files []*os.File) {
 	}
 }
 
+// turnLoop beats as both sides of a worker do, and stops turning the loop when it is told.
+func turnLoop(files []*os.File, generation ident.Generation, circles bool) {
+	for _, f := range files {
+		view, err := ledgerfile.OpenHeader(f)
+		if err != nil || f.Name() != handoff.FileLedger {
+			continue
+		}
+		view.SetInHand(poison)
+		view.SetGeneration(uint64(generation))
+		go func() {
+			for range time.Tick(10 * time.Millisecond) {
+				view.BeatControl(ledgerfile.Now())
+			}
+		}()
+		runtime.LockOSThread()
+		view.SetLoopThread(unix.Gettid())
+		for n := range 100 {
+			view.BeatLoop(ledgerfile.Now())
+			<-time.After(10 * time.Millisecond)
+			if circles && n > 10 {
+				for { //nolint:revive // as the fault does
+				}
+			}
+		}
+		for range time.Tick(10 * time.Millisecond) {
+			view.BeatLoop(ledgerfile.Now())
+		}
+	}
+}
+
 // beatLoop beats as a media loop does.
 func beatLoop(files []*os.File, generation ident.Generation) {
 	for _, f := range files {
@@ -185,8 +219,11 @@ func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os
 	if a.Takeover {
 		ready.Resumed = &handoff.Resumed{Consumers: 5}
 	}
-	if mode == modeControlStops {
+	switch mode {
+	case modeControlStops:
 		go beatLoop(files, a.Generation)
+	case modeHolds, modeCircles:
+		go turnLoop(files, a.Generation, mode == modeCircles && !slices.Contains(a.SkipRouters, poison))
 	}
 	if conn.Send(handoff.Message{Ready: ready}) != nil {
 		return handoff.ExitFailure
@@ -276,6 +313,18 @@ func (p *testPool) startedFor(pid int) (cpu int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cpus[pid]
+}
+
+// others are the started processes but this one.
+func (p *testPool) others(than int) (pids []int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for pid := range p.cpus {
+		if pid != than && !gone(pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // startPool runs a pool whose workers are this test binary. stop ends it; it ends

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/lapse"
 )
 
 // Environment variables of a process that replaced another.
@@ -104,7 +105,7 @@ func (s *Self) replace(files map[string]*os.File) error {
 // time. A nil Guard does nothing.
 type Guard struct {
 	self  *Self
-	timer *time.Timer
+	timer *lapse.Timer
 
 	mu     sync.Mutex
 	former *os.File            // guarded by mu; nil: disarmed
@@ -123,7 +124,7 @@ func NewGuard(self *Self, files *Files, limit time.Duration) (*Guard, error) {
 		return nil, errors.Join(err, former.Close())
 	}
 	g := &Guard{self: self, former: former, files: copies}
-	g.timer = time.AfterFunc(limit, func() {
+	g.timer = lapse.AfterFunc(limit, func() {
 		if err := g.GoBack(fmt.Errorf("not ready within %v: %w", limit, errs.ErrUnavailable)); err != nil {
 			fmt.Fprintln(os.Stderr, "supervisor:", err)
 		}

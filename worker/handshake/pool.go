@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/lapse"
 )
 
 // Bounds of what one peer can make a handshake hold.
@@ -148,7 +149,7 @@ func (p *Pool) take() (*Handshake, context.Context, bool) {
 	h := p.waiting[0]
 	p.waiting[0] = nil
 	p.waiting = p.waiting[1:]
-	ctx, cancel := context.WithTimeout(context.Background(), p.cfg.Timeout)
+	ctx, cancel := lapse.WithTimeout(context.Background(), p.cfg.Timeout)
 	h.cancel = cancel
 	h.phase.Store(int32(running))
 	p.active[h] = struct{}{}

@@ -101,6 +101,7 @@ func newRigOn(t *testing.T, s Sockets, change func(*Config)) *rig {
 	}
 	clock := &testClock{}
 	l.clock = clock.now
+	l.standstill.from = 0 // tests push the clock forward while the loop turns
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	runCtx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -48,31 +48,32 @@ type Loop struct {
 
 	// Owned by the goroutine of Run, from here on.
 
-	poller    *netio.Poller
-	pool      *handshake.Pool
-	alerts    alertChecker
-	udp       []*udpPort
-	sockets   socketWatch
-	listeners []*netio.TCPListener
-	peers     []*tcpPeer // every open TCP connection
-	table     objectTable
-	timers    timers
-	out       outbox
-	pace      pacer
-	now       instant   // of this turn
-	oldSince  instant   // since when packets have been old when they were read; 0: they are not
-	wall      int64     // Unix ns of this turn
-	base      time.Time // instant 0
-	inHand    uint64    // as in the ledger's header
-	mac       *stun.MAC // of all transports' ICE passwords
-	thread    int       // as the system numbers it; 0 where it does not tell
-	rests     bool      // it may: see Sockets
-	stirred   instant   // see stir
-	drained   bool      // nothing was ready in the last turn in silence
-	count     loopCounters
-	logged    loopCounters // as of the last drop line
-	scratch   scratch
-	frameFn   func(*netio.TCPConn, []byte) // onFrame, bound once
+	poller     *netio.Poller
+	pool       *handshake.Pool
+	alerts     alertChecker
+	udp        []*udpPort
+	sockets    socketWatch
+	listeners  []*netio.TCPListener
+	peers      []*tcpPeer // every open TCP connection
+	table      objectTable
+	timers     timers
+	out        outbox
+	pace       pacer
+	now        instant   // of this turn
+	oldSince   instant   // since when packets have been old when they were read; 0: they are not
+	wall       int64     // Unix ns of this turn
+	base       time.Time // instant 0
+	inHand     uint64    // as in the ledger's header
+	mac        *stun.MAC // of all transports' ICE passwords
+	thread     int       // as the system numbers it; 0 where it does not tell
+	rests      bool      // it may: see Sockets
+	stirred    instant   // see stir
+	drained    bool      // nothing was ready in the last turn in silence
+	count      loopCounters
+	logged     loopCounters // as of the last drop line
+	standstill standstill
+	scratch    scratch
+	frameFn    func(*netio.TCPConn, []byte) // onFrame, bound once
 }
 
 // instant is a time on the clock of ledgerfile.Now, which runs on over processes, in
@@ -130,7 +131,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		mac:    stun.NewMAC(),
 		alerts: newAlertChecker(),
 		pace:   pacer{maxWait: cfg.MaxWait, padding: cfg.Padding},
-		ledger: cfg.Ledger,
+		ledger: cfg.Ledger, standstill: standstill{from: standstillFrom},
 	}
 	if l.ledger == nil {
 		l.ledger = ledger.Private()
@@ -247,6 +248,7 @@ func (l *Loop) turn() error {
 	began, idle := l.now, instant(l.clock().Sub(l.base))
 	ready, err := l.wait()
 	l.readClock()
+	l.noteTurn(time.Duration(l.now - began))
 	l.pace.turn(time.Duration(l.now-began), time.Duration(l.now-idle))
 	l.out.padTo = l.pace.padTo()
 	if err != nil {

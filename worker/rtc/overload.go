@@ -15,6 +15,9 @@ import (
 // fixed rule would silence the same speakers each time. All receivers of a speaker
 // lose the same packets, and every speaker the same share, so that nobody who listens
 // loses more than another. Checks and handshakes are never left out.
+//
+// After a standstill what has waited for a second is left out at once: it would only delay
+// what follows.
 const (
 	freshFor = 40 * time.Millisecond
 	staleFor = 120 * time.Millisecond
@@ -54,7 +57,7 @@ func (l *Loop) leaveOut(p *producer, at instant) bool {
 	if l.oldSince == 0 {
 		l.oldSince = l.now
 	}
-	if l.now-l.oldSince < instant(sustainedFor) || !tooLate(age, rand.Float64) {
+	if hopeless := age >= stale && l.backlogged(); !hopeless && (l.now-l.oldSince < instant(sustainedFor) || !tooLate(age, rand.Float64)) {
 		return false
 	}
 	p.late++

@@ -57,7 +57,7 @@ func (l *Loop) arrival(kernelNanos int64) instant {
 		return l.now
 	}
 	// The wall clock may have been set meanwhile.
-	if age := l.wall - kernelNanos; age > 0 && age < int64(believedAge) {
+	if age := l.wall - kernelNanos; age > 0 && age < int64(l.oldest()) {
 		return l.now - instant(age)
 	}
 	return l.now

@@ -86,7 +86,7 @@ const unownedPeerFor = 10 * time.Second
 func (l *Loop) sweepPeers() {
 	// From the back: closing one moves the last into its place.
 	for _, peer := range slices.Backward(l.peers) {
-		silent := l.now - instant(peer.conn.LastActive())
+		silent := l.now - max(instant(peer.conn.LastActive()), l.standstill.ended)
 		if peer.transport == nil && l.now-peer.since >= instant(unownedPeerFor) || silent >= instant(l.cfg.ConsentTimeout) {
 			l.closePeer(peer)
 		}
