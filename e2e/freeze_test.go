@@ -211,7 +211,7 @@ func (c *frozenCall) goesOn(t *testing.T) {
 			t.Errorf("%s is told %d messages, the last %s", u.name, len(all)-c.told[u], all[len(all)-1].raw)
 		}
 	}
-	for _, word := range []string{"worker crashed", "quarantine\"", "channel goes to quarantine", "hung", "heartbeat-timeout"} {
+	for _, word := range []string{"worker crashed", "channel goes to quarantine", "hung", "heartbeat-timeout"} {
 		if strings.Contains(c.log.String(), word) {
 			t.Errorf("the log says %q", word)
 		}

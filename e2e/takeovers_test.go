@@ -37,7 +37,7 @@ func TestTakeoversInARow(t *testing.T) {
 			if now.GetState() == "backoff" {
 				t.Fatalf("takeover %d is paused for: %v", n, now)
 			}
-			if now.GetState() != "ready" || now.GetPid() == worker.GetPid() || now.GetTakeovers() != uint64(n+1) || now.GetEpoch() != 1 {
+			if now.GetState() != "ready" || now.GetPid() == worker.GetPid() || now.GetTakeovers() != uint32(n+1) || now.GetEpoch() != 1 {
 				return fmt.Errorf("after process %d: %v", worker.GetPid(), now)
 			}
 			took = append(took, time.Duration(now.GetLastTakeoverMs()*float64(time.Millisecond)))
@@ -46,7 +46,7 @@ func TestTakeoversInARow(t *testing.T) {
 		eventually(t, 20*time.Second, listener.hearing(20))
 	}
 	t.Logf("the takeovers took %v", took)
-	if text := s.log.String(); strings.Contains(text, "worker restart delayed") || strings.Contains(text, "quarantine") {
+	if text := s.log.String(); strings.Contains(text, "worker restart delayed") || strings.Contains(text, "channel goes to quarantine") {
 		t.Error("the log tells of a pause or a quarantine")
 	}
 	if longest := slices.Max(took); longest > time.Second { // a pause grows to this and beyond
