@@ -133,7 +133,7 @@ type Workers struct {
 	OrphanTimeout time.Duration
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
-	// RestartBurst is how many failures of a worker may follow each other without a
+	// RestartBurst is how many processes of a worker may die young one after another without a
 	// pause before the next process.
 	RestartBurst int
 }

@@ -317,7 +317,7 @@ func workerOptions() []Option {
 		},
 		{
 			Name: "workers.restart_burst", Env: "DSPEAK_RESTART_BURST", Default: "5",
-			Help: "failures of a worker that may follow each other without a pause before its next process; their count halves every 30 s",
+			Help: "processes of a worker that may die within a second, or not start, one after another without a pause before the next; their count halves every 30 s",
 			set:  func(c *Config, v string) error { return whole(&c.Workers.RestartBurst, v, 1, 1<<20) },
 		},
 	}

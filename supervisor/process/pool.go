@@ -55,7 +55,7 @@ type Config struct {
 	Padding string
 	// StopTimeout is how long a worker may take to end.
 	StopTimeout time.Duration
-	// RestartBurst is how many failures of a slot may follow each other without a
+	// RestartBurst is how many processes of a slot may die young one after another without a
 	// pause.
 	RestartBurst int
 	// Hurry ends that patience when it is closed; nil never does.
