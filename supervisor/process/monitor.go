@@ -45,7 +45,7 @@ func (m *monitor) checkHealth(ctx context.Context, pid int) finding {
 	ticker := time.NewTicker(limits.Interval)
 	defer ticker.Stop()
 	attention := &m.keeper.pool.attention
-	failures, thawed := 0, attention.look(ledgerfile.Now())
+	failures, thawed, answered := 0, attention.look(ledgerfile.Now()), int64(0)
 	for {
 		select {
 		case <-ctx.Done():
@@ -60,9 +60,12 @@ func (m *monitor) checkHealth(ctx context.Context, pid int) finding {
 		last := thawed
 		if thawed = attention.look(now); err == nil || thawed != last {
 			failures = 0
+			if err == nil {
+				answered = now
+			}
 			continue
 		}
-		if keptFromRunning(vitalsOf(pid, allThreads), attention.thawing(now)) {
+		if keptFromRunning(vitalsOf(pid, allThreads), attention.thawing(now) && answered < thawed) {
 			continue
 		}
 		if failures++; failures >= limits.Failures {

@@ -28,7 +28,8 @@ const (
 // did not look itself; time in which the thread was ready but had no CPU, for the machine
 // is busy then and a new process would fare no better; and time in which the kernel held
 // it. A stopped thread and one that runs in circles wait for none of these. A stopped one
-// is let be for a moment after this process stood still: it may have been stopped with it.
+// is let be for a moment after this process stood still, until it has moved once: it may
+// have been stopped with it.
 //
 // All times are in nanoseconds.
 type pulse struct {
@@ -81,7 +82,7 @@ func (p *pulse) still(now, beat, thawed int64, thread int) bool {
 func (p *pulse) examine(now, thawed int64, thread int) {
 	v := p.read(thread)
 	if p.known && thread == p.thread {
-		thawing := thawed != 0 && now-thawed < int64(thawPatience)
+		thawing := thawed != 0 && now-thawed < int64(thawPatience) && p.beat < thawed
 		p.stood -= min(p.excuse(v, now-p.since, thawing), p.counted)
 	} else {
 		p.first, p.crowd, p.began, p.ahead = v, p.read(allThreads), now, 0

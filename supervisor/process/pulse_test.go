@@ -126,6 +126,10 @@ func TestPulse(t *testing.T) {
 			[]phase{healthy, {looks: 1, step: 2 * time.Second, state: threadStopped}, {looks: 1000, state: threadStopped, resting: true}},
 			int(thawPatience/pulseInterval) + 3, false,
 		},
+		"everything comes back, and then the worker is stopped alone": {
+			[]phase{healthy, {looks: 1, step: 30 * time.Second, state: threadStopped}, healthy, {looks: 50, state: threadStopped, resting: true}},
+			ordinary, false,
+		},
 		"the worker hangs when everything comes back": {
 			[]phase{healthy, {looks: 1, step: 30 * time.Second}, {looks: 20, state: threadRuns, ran: 1}}, ordinary, true,
 		},
