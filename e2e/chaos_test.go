@@ -16,7 +16,7 @@ func TestFaults(t *testing.T) {
 		t.Skip("a call is not for -short")
 	}
 	out, err := chaos(t, "--channels", "3", "--users", "4", "--restless", "3", "--tcp", "1", "--workers", "2",
-		"--faults", "worker-kill=4,worker-segv=1,worker-stop=1,worker-double-kill=1,restart=1,supervisor-kill=2,upgrade=1",
+		"--faults", "worker-kill=4,worker-segv=1,worker-stop=1,worker-double-kill=1,restart=1,supervisor-kill=2,upgrade=1,freeze=2",
 		"--deadline", "20s", "--log", filepath.Join(t.TempDir(), "log"))
 	t.Log(out)
 	if err != nil {

@@ -37,7 +37,7 @@ func main() {
 func numbers() map[faults.Kind]int {
 	return map[faults.Kind]int{
 		faults.Kill: 200, faults.Segfault: 6, faults.Stop: 10, faults.Double: 10,
-		faults.Restart: 10, faults.Supervisor: 10, faults.Upgrade: 2,
+		faults.Restart: 10, faults.Supervisor: 10, faults.Upgrade: 2, faults.Freeze: 5,
 	}
 }
 

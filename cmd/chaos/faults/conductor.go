@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -17,6 +19,8 @@ const (
 	recoveryTimeout = 30 * time.Second
 	// returnTimeout bounds the return of all signaling sockets.
 	returnTimeout = 20 * time.Second
+	// freezeTime is far longer than what makes a worker count as hung.
+	freezeTime = time.Second
 	// named missing pairs of one fault.
 	named = 3
 )
@@ -185,6 +189,8 @@ func (c *conductor) strike(ctx context.Context, kind Kind) (finisher, error) {
 		return c.strikeSupervisor(ctx)
 	case Upgrade:
 		return c.upgrade(ctx)
+	case Freeze:
+		return c.freeze(ctx)
 	}
 	workers, err := c.server.workers(ctx)
 	if err != nil {
@@ -267,6 +273,33 @@ func (c *conductor) strikeSupervisor(ctx context.Context) (finisher, error) {
 		}
 		c.supervisors.adopted = append(c.supervisors.adopted, time.Since(began))
 		return c.allReturned(ctx, returns, struck, began)
+	}, nil
+}
+
+// freeze stops everything, and continues it: the workers must be the same.
+func (c *conductor) freeze(ctx context.Context) (finisher, error) {
+	before, err := c.pids(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := append(slices.Collect(maps.Values(before)), uint32(c.server.cmd.Process.Pid)) //nolint:gosec // a process id
+	for _, each := range []syscall.Signal{syscall.SIGSTOP, syscall.SIGCONT} {
+		for _, pid := range all {
+			err = errors.Join(err, signal(pid, each)) // whatever was stopped is continued
+		}
+		if each == syscall.SIGSTOP {
+			pause(ctx, freezeTime)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error {
+		now, err := c.pids(ctx)
+		if err == nil && !maps.Equal(now, before) {
+			err = fmt.Errorf("the workers were %v and are %v: %w", before, now, errs.ErrUnavailable)
+		}
+		return err
 	}, nil
 }
 

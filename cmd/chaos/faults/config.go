@@ -27,10 +27,12 @@ const (
 	// Restart is `dspeakctl restart`, Upgrade is `dspeakctl upgrade`.
 	Restart Kind = "restart"
 	Upgrade Kind = "upgrade"
+	// Freeze stops the supervisor and all workers for a moment, and continues them.
+	Freeze Kind = "freeze"
 )
 
 // Kinds lists all, in the order of the report.
-func Kinds() []Kind { return []Kind{Kill, Segfault, Stop, Double, Restart, Supervisor, Upgrade} }
+func Kinds() []Kind { return []Kind{Kill, Segfault, Stop, Double, Restart, Supervisor, Upgrade, Freeze} }
 
 // ParseFaults reads a list such as "worker-kill,restart=3": kinds, each with how often
 // it strikes or as often as usual; an empty list means all.
