@@ -66,8 +66,8 @@ func (c *conductor) plan() (all []Kind) {
 	return apart(all)
 }
 
-// own says whether the process seems to end by its own fault.
-func (k Kind) own() bool { return k == Segfault || k == Stop }
+// own reports whether the process seems to end by its own fault. A stopped one does not.
+func (k Kind) own() bool { return k == Segfault }
 
 // apart moves faults so that no three in a row are the process's own: by those a
 // state is known that nobody can go on with, and it is given up on purpose.

@@ -32,7 +32,9 @@ const (
 )
 
 // Kinds lists all, in the order of the report.
-func Kinds() []Kind { return []Kind{Kill, Segfault, Stop, Double, Restart, Supervisor, Upgrade, Freeze} }
+func Kinds() []Kind {
+	return []Kind{Kill, Segfault, Stop, Double, Restart, Supervisor, Upgrade, Freeze}
+}
 
 // ParseFaults reads a list such as "worker-kill,restart=3": kinds, each with how often
 // it strikes or as often as usual; an empty list means all.
