@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -169,7 +170,8 @@ func turnLoop(files []*os.File, generation ident.Generation, circles bool) {
 			view.BeatLoop(ledgerfile.Now())
 			<-time.After(10 * time.Millisecond)
 			if circles && n > 10 {
-				for { //nolint:revive // as the fault does
+				for circles := new(atomic.Int64); ; {
+					circles.Add(1)
 				}
 			}
 		}
