@@ -48,32 +48,33 @@ type Loop struct {
 
 	// Owned by the goroutine of Run, from here on.
 
-	poller     *netio.Poller
-	pool       *handshake.Pool
-	alerts     alertChecker
-	udp        []*udpPort
-	sockets    socketWatch
-	listeners  []*netio.TCPListener
-	peers      []*tcpPeer // every open TCP connection
-	table      objectTable
-	timers     timers
-	out        outbox
-	pace       pacer
-	now        instant   // of this turn
-	oldSince   instant   // since when packets have been old when they were read; 0: they are not
-	wall       int64     // Unix ns of this turn
-	base       time.Time // instant 0
-	inHand     uint64    // as in the ledger's header
-	mac        *stun.MAC // of all transports' ICE passwords
-	thread     int       // as the system numbers it; 0 where it does not tell
-	rests      bool      // it may: see Sockets
-	stirred    instant   // see stir
-	drained    bool      // nothing was ready in the last turn in silence
-	count      loopCounters
-	logged     loopCounters // as of the last drop line
-	standstill standstill
-	scratch    scratch
-	frameFn    func(*netio.TCPConn, []byte) // onFrame, bound once
+	poller    *netio.Poller
+	pool      *handshake.Pool
+	alerts    alertChecker
+	udp       []*udpPort
+	sockets   socketWatch
+	listeners []*netio.TCPListener
+	peers     []*tcpPeer // every open TCP connection
+	table     objectTable
+	timers    timers
+	out       outbox
+	pace      pacer
+	now       instant   // of this turn
+	oldSince  instant   // since when packets have been old when they were read; 0: they are not
+	wall      int64     // Unix ns of this turn
+	base      time.Time // instant 0
+	inHand    uint64    // as in the ledger's header
+	mac       *stun.MAC // of all transports' ICE passwords
+	thread    int       // as the system numbers it; 0 where it does not tell
+	rests     bool      // it may: see Sockets
+	stirred   instant   // see stir
+	drained   bool      // nothing was ready in the last turn in silence
+	count     loopCounters
+	logged    loopCounters // as of the last drop line
+	scratch   scratch
+	frameFn   func(*netio.TCPConn, []byte) // onFrame, bound once
+
+	standstill standstill // the last one
 }
 
 // instant is a time on the clock of ledgerfile.Now, which runs on over processes, in
