@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/lapse"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/ledger"
 )
@@ -164,22 +165,22 @@ func (w *worker) accept(ctx context.Context, listener *handoff.Listener, offers 
 			w.refuse(conn, err.Error())
 			continue
 		}
-		patience := time.NewTimer(adoptPatience)
+		patience, cancel := lapse.WithTimeout(ctx, adoptPatience)
 		select {
 		case offers <- o:
-		case <-patience.C:
-			_ = closeAll(o.files)
-			w.refuse(conn, "the worker has a supervisor")
-		case <-ctx.Done():
+		case <-patience.Done():
+			if ctx.Err() == nil {
+				w.refuse(conn, "the worker has a supervisor")
+			}
 			o.close()
 		}
-		patience.Stop()
+		cancel()
 	}
 }
 
 // readOffer reads the first message of a connection.
 func (w *worker) readOffer(ctx context.Context, conn *handoff.Conn) (offer, error) {
-	ctx, cancel := context.WithTimeout(ctx, adoptTimeout)
+	ctx, cancel := lapse.WithTimeout(ctx, adoptTimeout)
 	defer cancel()
 	m, files, err := conn.Receive(ctx)
 	switch {
