@@ -17,6 +17,7 @@ export class User {
   #producer = null;
   #consumers = new Map(); // producer id to {name, consumer}
   #asked = new Set();
+  #applied = 0; // consumers that the server answered
   #inRoom = [];
   #owners = {};
 
@@ -90,10 +91,15 @@ export class User {
     for (const { consumer } of this.#consumers.values()) consumer.close();
     this.#consumers.clear();
     this.#asked.clear();
+    this.#applied = 0;
     this.#send?.close();
     this.#recv?.close();
     await this.#open();
     this.#follow();
+  }
+
+  setDelays(delays) {
+    this.#options.applyDelaysMs = delays;
   }
 
   leave() {
@@ -187,6 +193,8 @@ export class User {
 
   async #consume(producerId, name) {
     const { data } = await this.#request('consume', { producerId, transportId: this.#recv.id, rtpCapabilities: this.#device.rtpCapabilities });
+    const delay = (this.#options.applyDelaysMs ?? [])[this.#applied++] ?? 0;
+    if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
     const consumer = await this.#recv.consume({ id: data.id, producerId, kind: data.kind, rtpParameters: data.rtpParameters });
     if (data.userId !== name) this.errors.push(`consumer of ${producerId} names ${data.userId}, not ${name}`);
     if (producerId in this.#owners) this.#consumers.set(producerId, { name, consumer });

@@ -28,7 +28,7 @@ func RouterRtpCapabilities() RtpCapabilities {
 			RtcpFeedback: []RtcpFeedback{{Type: "nack"}, {Type: "transport-cc"}},
 		}},
 		HeaderExtensions: []RtpHeaderExtension{
-			extension(URIMid, 1, directionSendRecv),
+			extension(URIMid, RouterMidID, directionSendRecv),
 			extension(URIAbsSendTime, 4, directionSendRecv),
 			extension(URITransportWideCC, 5, directionRecvOnly),
 			extension(URIAudioLevel, 10, directionSendRecv),

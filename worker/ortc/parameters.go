@@ -8,6 +8,10 @@ const (
 	URIAudioLevel      = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 )
 
+// RouterMidID is the id of the mid extension in all routers' capabilities, and so in the
+// packets of all consumers that have it.
+const RouterMidID = 1
+
 // KindAudio is the only media kind that is carried.
 const KindAudio = "audio"
 

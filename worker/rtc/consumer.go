@@ -25,7 +25,11 @@ type consumer struct {
 	paused    bool
 	ssrc      uint32
 	report    receiverView
-	history   [historySize]packetRef // see fanout
+	// introduced says that the consumer may own the transport's first section;
+	// packetsBefore is how many it had sent when the introduction began.
+	introduced    bool
+	packetsBefore uint64
+	history       [historySize]packetRef // see fanout
 }
 
 // entry is the consumer's entry in the packet path. It moves when another
@@ -134,6 +138,7 @@ func (l *Loop) addConsumer(t *transport, pr *producer, rec *ledger.Consumer) {
 	t.consumers = append(t.consumers, c)
 	l.table.sent[sentStream{t, c.ssrc}] = c
 	l.table.consumers[c.id] = c
+	l.expectIntroduction(t, rec)
 }
 
 // nextStream picks a mid and an SSRC that this transport never sent with, and notes it
@@ -143,11 +148,14 @@ func (t *transport) nextStream() (mid, ssrc uint32) {
 	for {
 		mid = t.rec.NextMid
 		t.rec.NextMid++
-		if ssrc = permute(mid ^ t.rec.SSRCKey); ssrc != 0 && ssrc != t.rec.RTCPSSRC {
+		if ssrc = t.streamSSRC(mid); ssrc != 0 && ssrc != t.rec.RTCPSSRC {
 			return mid, ssrc
 		}
 	}
 }
+
+// streamSSRC is the SSRC of the consumer with the given mid.
+func (t *transport) streamSSRC(mid uint32) uint32 { return permute(mid ^ t.rec.SSRCKey) }
 
 // permute maps each number to one that looks random, no two to the same (the last
 // steps of MurmurHash3).

@@ -249,6 +249,7 @@ func (l *Loop) onRecord(t *transport, b []byte) {
 			for _, datagram := range splitFlight(l.ledger.Blob(&t.rec.LastFlight)) {
 				l.sendInOrder(t, datagram)
 			}
+			l.repeatIntroduction(t)
 		}
 		return
 	}
@@ -313,6 +314,7 @@ func (l *Loop) finishDTLS(t *transport, r *handshake.Result) error {
 	rec.Profile, rec.Finished = uint16(r.Profile), int64(l.now)
 	rec.Dtls.Store(ledger.DtlsDone)
 	l.connected(t)
+	l.beginIntroduction(t)
 	return nil
 }
 

@@ -130,6 +130,9 @@ func (l *Loop) forward(p *producer, in *incoming) {
 			continue
 		}
 		if !f.seq.synced {
+			if l.holds(f.transport) {
+				continue
+			}
 			f.begin(in.index)
 		}
 		out, ok := f.seq.outgoing(in.index)

@@ -206,6 +206,7 @@ func (l *Loop) resumeDTLS(t *transport) {
 		r.LocalSalt, r.RemoteSalt = rec.LocalSalt[:salt], rec.RemoteSalt[:salt]
 		if err = t.srtp.open(&r); err == nil {
 			l.connected(t)
+			l.resumeIntroduction(t)
 		}
 	case rec.Dtls.Load() == ledger.DtlsStarted:
 		err = fmt.Errorf("handshake under way: %w", errs.ErrUnavailable)

@@ -76,6 +76,7 @@ func (l *Loop) sweep(t *transport) {
 	l.sweepDTLS(t)
 	if t.srtp.out != nil {
 		l.sweepRTCP(t)
+		l.sweepIntroduction(t)
 	}
 }
 

@@ -35,6 +35,7 @@ type transport struct {
 
 	pending pendingPackets
 	rtcp    reportState
+	intro   introduction
 	count   transportCounters
 }
 
