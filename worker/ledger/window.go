@@ -27,6 +27,23 @@ func (w *Window) Started() bool { return w.next.Load() != 0 }
 // Highest is the highest number that came; 0 before the first.
 func (w *Window) Highest() uint64 { return max(w.next.Load(), 1) - 1 }
 
+// Next is the highest number that came, plus one; 0 before the first.
+func (w *Window) Next() uint64 { return w.next.Load() }
+
+// SeenBelow makes an empty window, which no successor knows yet, one in which all numbers
+// below next came.
+func (w *Window) SeenBelow(next uint64) {
+	if next == 0 {
+		return
+	}
+	for i := range w.bits {
+		w.bits[i] = ^uint64(0)
+	}
+	highest := next - 1
+	w.bits[highest/wordBits%windowWords] >>= wordBits - 1 - highest%wordBits
+	w.next.Store(next)
+}
+
 // Fresh says whether a number neither came nor is too old to know.
 func (w *Window) Fresh(n uint64) bool {
 	next := w.next.Load()

@@ -70,3 +70,23 @@ func TestMapping(t *testing.T) {
 		t.Fatalf("between two runs: %d, %v", last, synced)
 	}
 }
+
+func TestSeenBelow(t *testing.T) {
+	for next := range uint64(3 * WindowSize) {
+		// Behind a jump it knows the same as a window that saw all of them.
+		for _, jump := range []uint64{0, 1, wordBits - 1, wordBits, WindowSize - 1, 3 * WindowSize} {
+			var w, twin Window
+			w.SeenBelow(next)
+			for n := range next {
+				twin.Mark(n)
+			}
+			w.Mark(next + jump)
+			twin.Mark(next + jump)
+			for n := range next + jump + 2 {
+				if w.Fresh(n) != twin.Fresh(n) {
+					t.Fatalf("seen below %d, then %d: fresh(%d) is %v", next, next+jump, n, w.Fresh(n))
+				}
+			}
+		}
+	}
+}

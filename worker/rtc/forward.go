@@ -94,9 +94,15 @@ func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) 
 	if s.ssrc == 0 { // to be learnt by mid
 		s = t.srtp.lookup(h.SSRC)
 	}
-	known := s != nil && s.rec.RTP.Started()
 	index = uint64(h.SequenceNumber)
-	if known {
+	switch {
+	case s == nil:
+		if f, _ := t.srtp.recall(h.SSRC); f.rtp > 0 {
+			if index = rtp.ExtendSequence(f.rtp-1, h.SequenceNumber); index < f.rtp {
+				return 0, nil, false
+			}
+		}
+	case s.rec.RTP.Started():
 		index = rtp.ExtendSequence(s.rec.RTP.Highest(), h.SequenceNumber)
 		if !s.rec.RTP.Fresh(index) {
 			return 0, nil, false

@@ -67,21 +67,6 @@ func TestUnprotectedAndEarlyPacketsAreDiscarded(t *testing.T) {
 	}
 }
 
-// TestRTCPSourcesAreBounded: an authentic client cannot fill memory with SSRCs.
-func TestRTCPSourcesAreBounded(t *testing.T) {
-	b := newBench(t)
-	p := b.connected(handshake.AEADAES128GCM)
-	for ssrc := range uint32(10 * maxRTCPSources) {
-		raw := []byte{0x80, 201, 0, 1, 0, 0, byte(ssrc >> 8), byte(ssrc)}
-		protected, err := p.out.EncryptRTCP(nil, raw, nil)
-		mustNil(t, err)
-		b.onDatagram(protected, &p.src, b.now)
-	}
-	if n := len(p.srtp.streams); n != maxRTCPSources {
-		t.Fatalf("%d sources, want %d", n, maxRTCPSources)
-	}
-}
-
 // TestSRTCPIndexesNeverRepeat: one counter serves all SSRCs of a transport, within
 // the reserved block.
 func TestSRTCPIndexesNeverRepeat(t *testing.T) {

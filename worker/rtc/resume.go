@@ -155,7 +155,7 @@ func (l *Loop) portOf(v4 bool) *udpPort {
 func (l *Loop) resumeStreams(transports map[ledger.Ref]*transport) {
 	for rec := range l.ledger.Streams.All() {
 		t := transports[rec.Transport]
-		if t == nil || t.srtp.lookup(rec.SSRC) != nil || len(t.srtp.streams) >= maxStreams {
+		if t == nil || t.srtp.lookup(rec.SSRC) != nil || len(t.srtp.streams) >= spareStreams+l.cfg.Limits.ProducersPerTransport+l.cfg.Limits.ConsumersPerTransport {
 			l.ledger.Streams.Free(rec)
 			continue
 		}

@@ -17,9 +17,6 @@ const (
 	srtcpOverhead = maxTag + 4
 	// maxSRTCPIndex ends the use of a key (RFC 3711 section 9.2).
 	maxSRTCPIndex = 1<<31 - 1
-	// maxRTCPSources bounds the SSRCs that a client may send RTCP from beside those of
-	// its producers: each keeps a replay window.
-	maxRTCPSources = 64
 )
 
 // srtpState is the protection of one transport, both ways: earned state.
@@ -36,8 +33,9 @@ type srtpState struct {
 	// together, which keeps (key, SSRC, index) unique. rec holds the end of the block
 	// of indexes that may be used; a successor starts beyond it.
 	rtcpIndex uint32
-	streams   []*inStream // every incoming SSRC since the transport was made
+	streams   []*inStream // the incoming SSRCs, in the order of their first packets
 	room      room[inStream]
+	forgotten []forgotten // those that made room, the oldest first
 }
 
 // rtcpBlock is how many SRTCP indexes are reserved at once.
@@ -97,15 +95,18 @@ func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
 	s := &t.srtp
 	index, ok := s.in.RTCPIndex(b)
 	if !ok {
-		return nil, fmt.Errorf("srtcp packet of %d bytes: %w", len(b), errs.ErrInvalid)
+		return nil, errNoIndex
 	}
 	ssrc := binary.BigEndian.Uint32(b[4:])
 	source := s.lookup(ssrc)
-	switch {
-	case source != nil && !source.rec.RTCP.Fresh(uint64(index)):
-		return nil, fmt.Errorf("srtcp index %d: %w", index, errs.ErrExists)
-	case source == nil && s.strangers(t) >= maxRTCPSources:
-		return nil, fmt.Errorf("rtcp sources: %w", errs.ErrExhausted)
+	if source != nil {
+		ok = source.rec.RTCP.Fresh(uint64(index))
+	} else {
+		f, _ := s.recall(ssrc)
+		ok = uint64(index) >= f.rtcp
+	}
+	if !ok {
+		return nil, errReplayed
 	}
 	plain, err := s.in.OpenRTCP(b)
 	if err != nil {
@@ -117,19 +118,15 @@ func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
 		}
 	}
 	source.rec.RTCP.Mark(uint64(index))
+	source.heard = l.now
 	return plain, nil
 }
 
-// strangers counts the sources of RTCP that are no producer's.
-func (s *srtpState) strangers(t *transport) int {
-	n := 0
-	for _, known := range s.streams {
-		if known.rec.RTCP.Started() && !t.produces(known) {
-			n++
-		}
-	}
-	return n
-}
+// Errors of packets are made once: an attacker's packet must not cost memory.
+var (
+	errNoIndex  = fmt.Errorf("srtcp packet without an index: %w", errs.ErrInvalid)
+	errReplayed = fmt.Errorf("srtcp index came before: %w", errs.ErrExists)
+)
 
 // claims says whether an SRTCP packet names a source that is known here.
 func (s *srtpState) claims(b []byte) bool {

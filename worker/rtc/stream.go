@@ -7,17 +7,39 @@ import (
 	"github.com/dspeak/sfu/worker/rtp"
 )
 
-// maxStreams bounds the incoming SSRCs that a transport remembers.
-const maxStreams = 1024
+const (
+	// spareStreams is how many incoming SSRCs a transport remembers beside those of its
+	// producers and one for each consumer. Firefox reports on every consumer from an SSRC
+	// of its own, and an unmute brings a new producer.
+	spareStreams = 64
+	// maxForgotten bounds the SSRCs of which only their numbers are remembered.
+	maxForgotten = 1024
+)
 
 // inStream is the earned state of one incoming SSRC. It belongs to the transport
 // and outlives its producer: a client that produces again with the same SSRC goes
 // on with the same key and rollover counter. What a successor needs is in rec alone.
 type inStream struct {
-	ssrc  uint32 // 0: not learnt yet
+	ssrc  uint32  // 0: not learnt yet
+	heard instant // when its last RTCP packet came; that of RTP is in rec
 	rec   *ledger.Stream
 	nacks rtp.NackGenerator
 	level levelMeter
+}
+
+// lastHeard is when the last packet came, 0 when this process saw none.
+func (s *inStream) lastHeard() instant { return max(s.heard, instant(s.rec.LastSeen)) }
+
+// forgotten is what stays of an SSRC that made room for another. All its packets up to
+// these numbers count as seen, so that none can be replayed. The list is the process's own
+// and bounded: a replay beyond it, or on a successor, is a report or a request of an SSRC
+// that fell silent. It can change figures of a consumer until the next report, or have
+// packets of the last second sent again, identical and within the consumer's limit; and
+// nothing where it is on a consumer that was closed, whose SSRC never returns. RTP of a
+// forgotten SSRC is discarded unless the client produces with that SSRC again.
+type forgotten struct {
+	ssrc      uint32
+	rtp, rtcp uint64 // highest number plus one; 0: none
 }
 
 // unlearnt stands for a stream whose SSRC is not known yet.
@@ -39,17 +61,20 @@ func (l *Loop) streamFor(t *transport, ssrc uint32) (*inStream, error) {
 	if known := t.srtp.lookup(ssrc); known != nil {
 		return known, nil
 	}
-	if len(t.srtp.streams) >= maxStreams {
-		l.forgetStream(t)
+	for len(t.srtp.streams) >= t.maxStreams() && l.forgetStream(t) {
 	}
 	rec, err := l.ledger.Streams.New()
 	if err != nil {
 		return nil, err
 	}
 	rec.Transport, rec.SSRC = t.rec.Ref(), ssrc
+	t.srtp.remind(rec)
 	l.ledger.Streams.Commit(rec)
 	return t.srtp.addStream(rec), nil
 }
+
+// maxStreams bounds the incoming SSRCs that a transport remembers.
+func (t *transport) maxStreams() int { return spareStreams + len(t.producers) + len(t.consumers) }
 
 // addStream puts a stream of the ledger in its place.
 func (s *srtpState) addStream(rec *ledger.Stream) *inStream {
@@ -59,27 +84,49 @@ func (s *srtpState) addStream(rec *ledger.Stream) *inStream {
 	return fresh
 }
 
-// forgetStream forgets the oldest SSRC that no producer uses, if it can one that sent
-// no RTCP.
-func (l *Loop) forgetStream(t *transport) {
+// forgetStream forgets the SSRC that has been silent for longest, of those that no
+// producer uses. It reports whether there was one.
+func (l *Loop) forgetStream(t *transport) bool {
 	oldest := -1
 	for i, s := range t.srtp.streams {
-		if t.produces(s) {
-			continue
-		}
-		if !s.rec.RTCP.Started() {
-			oldest = i
-			break
-		}
-		if oldest < 0 {
+		if (oldest < 0 || s.lastHeard() < t.srtp.streams[oldest].lastHeard()) && !t.produces(s) {
 			oldest = i
 		}
 	}
 	if oldest < 0 {
-		return // more producers than are allowed
+		return false
 	}
-	l.ledger.Streams.Free(t.srtp.streams[oldest].rec)
+	rec := t.srtp.streams[oldest].rec
+	if rec.RTP.Started() || rec.RTCP.Started() {
+		if len(t.srtp.forgotten) == maxForgotten {
+			t.srtp.forgotten = slices.Delete(t.srtp.forgotten, 0, maxForgotten/4) // the oldest, not one at a time
+		}
+		t.srtp.forgotten = append(t.srtp.forgotten, forgotten{ssrc: rec.SSRC, rtp: rec.RTP.Next(), rtcp: rec.RTCP.Next()})
+	}
+	l.ledger.Streams.Free(rec)
 	t.srtp.streams = slices.Delete(t.srtp.streams, oldest, oldest+1)
+	return true
+}
+
+// recall returns what stayed of a forgotten SSRC, and its place; -1: nothing.
+func (s *srtpState) recall(ssrc uint32) (forgotten, int) {
+	for i, f := range s.forgotten {
+		if f.ssrc == ssrc {
+			return f, i
+		}
+	}
+	return forgotten{}, -1
+}
+
+// remind gives the new record of an SSRC what stayed of it.
+func (s *srtpState) remind(rec *ledger.Stream) {
+	f, at := s.recall(rec.SSRC)
+	if at < 0 {
+		return
+	}
+	rec.RTP.SeenBelow(f.rtp)
+	rec.RTCP.SeenBelow(f.rtcp)
+	s.forgotten = slices.Delete(s.forgotten, at, at+1)
 }
 
 func (t *transport) produces(s *inStream) bool {
