@@ -149,6 +149,14 @@ type peer struct {
 // connected makes a transport that has finished ICE and DTLS.
 func (b *bench) connected(profile handshake.Profile) *peer {
 	b.tb.Helper()
+	p := b.checked()
+	b.finish(p, profile)
+	return p
+}
+
+// checked makes a transport that has finished ICE.
+func (b *bench) checked() *peer {
+	b.tb.Helper()
 	b.clients++
 	id := ident.TransportID(fmt.Sprint("t", b.clients))
 	if _, err := b.createTransport(CreateTransportParams{Router: "r", ID: id}); err != nil {
@@ -159,6 +167,12 @@ func (b *bench) connected(profile handshake.Profile) *peer {
 		port: b.port, addr: netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(b.clients >> 8), byte(b.clients)}), 4000),
 	}}
 	b.onValidCheck(t, &stun.Request{UseCandidate: true}, &p.src)
+	return p
+}
+
+// finish gives a transport and its client their keys.
+func (b *bench) finish(p *peer, profile handshake.Profile) {
+	b.tb.Helper()
 	keyLen, saltLen, srtpProfile := 16, 12, srtp.ProtectionProfileAeadAes128Gcm
 	if profile == handshake.AES128CMHMACSHA180 {
 		saltLen, srtpProfile = 14, srtp.ProtectionProfileAes128CmHmacSha1_80
@@ -167,7 +181,7 @@ func (b *bench) connected(profile handshake.Profile) *peer {
 	res := &handshake.Result{
 		Profile: profile, LocalKey: key(keyLen, 1), LocalSalt: key(saltLen, 2), RemoteKey: key(keyLen, 3), RemoteSalt: key(saltLen, 4),
 	}
-	if err := b.finishDTLS(t, res); err != nil {
+	if err := b.finishDTLS(p.transport, res); err != nil {
 		b.tb.Fatal(err)
 	}
 	var err error
@@ -177,7 +191,6 @@ func (b *bench) connected(profile handshake.Profile) *peer {
 	if p.out, err = srtp.CreateContext(res.RemoteKey, res.RemoteSalt, srtpProfile); err != nil {
 		b.tb.Fatal(err)
 	}
-	return p
 }
 
 func (b *bench) produce(p *peer, ssrc uint32) *producer {
@@ -193,9 +206,14 @@ func (b *bench) produce(p *peer, ssrc uint32) *producer {
 
 func (b *bench) consume(p *peer, from *producer) *consumer {
 	b.tb.Helper()
+	return b.consumeWith(p, from, ortc.RouterRtpCapabilities())
+}
+
+func (b *bench) consumeWith(p *peer, from *producer, caps ortc.RtpCapabilities) *consumer {
+	b.tb.Helper()
 	id := ident.ConsumerID(fmt.Sprint(p.id, "-", from.id))
 	if _, err := b.Loop.consume(ConsumeParams{
-		Transport: p.id, ID: id, Producer: from.id, RtpCapabilities: ortc.RouterRtpCapabilities(),
+		Transport: p.id, ID: id, Producer: from.id, RtpCapabilities: caps,
 	}); err != nil {
 		b.tb.Fatal(err)
 	}

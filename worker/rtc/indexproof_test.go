@@ -385,7 +385,7 @@ func (p *proof) report(a *actor) {
 
 // call makes one of the control calls.
 func (p *proof) call(a *actor) {
-	switch p.rng.IntN(8) {
+	switch p.rng.IntN(9) {
 	case 0, 1, 2:
 		p.makeConsumer()
 	case 3:
@@ -400,6 +400,9 @@ func (p *proof) call(a *actor) {
 		if pr := p.table.producers[a.producer]; pr != nil {
 			_ = p.setProducerPaused(pr.id, !pr.paused)
 		}
+	case 8: // the client had no keys
+		a.intro.wanted = true
+		p.repeatIntroduction(a.transport)
 	case 7: // the client begins anew with its SSRC
 		if p.rng.IntN(3) == 0 {
 			if err := p.closeProducerCall(a.producer); err != nil && !errors.Is(err, errs.ErrNotFound) {
