@@ -17,7 +17,8 @@ export class User {
   #producer = null;
   #consumers = new Map(); // producer id to {name, consumer}
   #asked = new Set();
-  #applied = 0; // consumers that the server answered
+  #pace = {}; // see setPace
+  #answered = 0; // consume requests since then
   #inRoom = [];
   #owners = {};
 
@@ -91,15 +92,38 @@ export class User {
     for (const { consumer } of this.#consumers.values()) consumer.close();
     this.#consumers.clear();
     this.#asked.clear();
-    this.#applied = 0;
     this.#send?.close();
     this.#recv?.close();
     await this.#open();
     this.#follow();
   }
 
-  setDelays(delays) {
-    this.#options.applyDelaysMs = delays;
+  // reproduce unmutes as the shipped client does: by a fresh producer on the old transport.
+  async reproduce() {
+    this.#producer?.close();
+    this.#producer = await this.#send.produce({ track: this.#options.sound.track() });
+    return this.#producer.id;
+  }
+
+  // rejoin gives both transports up and begins anew, as a late joiner does.
+  async rejoin() {
+    for (const transport of Object.values(this.transports())) await this.#request('close-transport', { transportId: transport.id });
+    await this.rebuild();
+  }
+
+  // setPace makes the page slow from now on: it lets waits[n] ms pass between the n-th
+  // answer to a consume request and its media section, and does nothing else for blocks[n].
+  setPace(waits, blocks) {
+    this.#pace = { waits, blocks };
+    this.#answered = 0;
+  }
+
+  // sent is how many packets the present producer has sent.
+  async sent() {
+    for (const stat of (await this.#producer.getStats()).values()) {
+      if (stat.type === 'outbound-rtp') return stat.packetsSent;
+    }
+    return 0;
   }
 
   leave() {
@@ -193,11 +217,17 @@ export class User {
 
   async #consume(producerId, name) {
     const { data } = await this.#request('consume', { producerId, transportId: this.#recv.id, rtpCapabilities: this.#device.rtpCapabilities });
-    const delay = (this.#options.applyDelaysMs ?? [])[this.#applied++] ?? 0;
-    if (delay > 0) await new Promise((resolve) => setTimeout(resolve, delay));
+    await this.#slow(this.#answered++);
     const consumer = await this.#recv.consume({ id: data.id, producerId, kind: data.kind, rtpParameters: data.rtpParameters });
     if (data.userId !== name) this.errors.push(`consumer of ${producerId} names ${data.userId}, not ${name}`);
     if (producerId in this.#owners) this.#consumers.set(producerId, { name, consumer });
     else consumer.close();
+  }
+
+  async #slow(n) {
+    const wait = this.#pace.waits?.[n];
+    if (wait) await new Promise((resolve) => setTimeout(resolve, wait));
+    const end = performance.now() + (this.#pace.blocks?.[n] ?? 0);
+    while (performance.now() < end);
   }
 }
