@@ -1,6 +1,7 @@
 package rtc
 
 import (
+	"bytes"
 	"slices"
 	"testing"
 	"time"
@@ -8,6 +9,8 @@ import (
 	pionrtp "github.com/pion/rtp"
 
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/ledger"
+	"github.com/dspeak/sfu/worker/netio"
 	"github.com/dspeak/sfu/worker/ortc"
 )
 
@@ -48,7 +51,12 @@ type crowd struct {
 
 func newCrowd(t *testing.T, speakers int, caps ortc.RtpCapabilities) *crowd {
 	t.Helper()
-	c := &crowd{bench: newBench(t)}
+	return newCrowdOn(newBench(t), speakers, caps)
+}
+
+func newCrowdOn(b *bench, speakers int, caps ortc.RtpCapabilities) *crowd {
+	b.tb.Helper()
+	c := &crowd{bench: b}
 	c.freeze()
 	c.listener = c.checked()
 	for range speakers {
@@ -228,5 +236,73 @@ func TestIntroductionAgainForALateClient(t *testing.T) {
 	}
 	if heard < 6 {
 		t.Errorf("%d of 10 packets were sent", heard)
+	}
+}
+
+// TestIntroductionOverATakeover: a successor goes on with the introduction, and no number
+// of its predecessor comes again.
+func TestIntroductionOverATakeover(t *testing.T) {
+	poller, err := netio.NewPoller()
+	mustNil(t, err)
+	t.Cleanup(func() { _ = poller.Close() })
+	for rounds := range 6 { // before the takeover
+		mem := make([]byte, proofMemory)
+		state, err := ledger.Create(mem, 1)
+		mustNil(t, err)
+		b := newBenchOn(t, state, poller, Config{}.withDefaults())
+		_, err = b.createRouter("r", nil, ledger.Digest{})
+		mustNil(t, err)
+		c := newCrowdOn(b, 2, firefoxCapabilities())
+		section, want := firstSection{mid: c.mid(c.consumers[0])}, c.consumers[0].ssrc
+		c.finish(c.listener, handshake.AEADAES128GCM)
+		seen, heard := map[[2]uint32]bool{}, 0
+		look := func() {
+			t.Helper()
+			for _, p := range c.speak(1) {
+				number := [2]uint32{p.SSRC, uint32(p.SequenceNumber)}
+				if seen[number] {
+					t.Fatalf("%d rounds: number %d of %d comes again", rounds, p.SequenceNumber, p.SSRC)
+				}
+				seen[number] = true
+				if p.PayloadType == 100 {
+					heard++
+				}
+				if got := section.takes(p); got != want && got != 0 {
+					t.Fatalf("%d rounds: the first section has SSRC %d, want %d", rounds, got, want)
+				}
+			}
+			c.pass(20 * time.Millisecond)
+		}
+		for range rounds {
+			look()
+		}
+		c.succeed(t, bytes.Clone(mem))
+		for range 10 {
+			look()
+		}
+		if heard < 5 {
+			t.Fatalf("%d rounds: %d packets were sent", rounds, heard)
+		}
+	}
+}
+
+// succeed puts a successor in the place of the bench, which has a copy of its ledger.
+func (c *crowd) succeed(t *testing.T, mem []byte) {
+	t.Helper()
+	state, dropped, err := ledger.Open(mem, 1)
+	if err != nil || dropped.Total() > 0 {
+		t.Fatalf("ledger: dropped %v, %v", dropped, err)
+	}
+	now := c.frozen
+	c.bench = newBenchOn(t, state, c.poller, Config{}.withDefaults())
+	c.freeze()
+	c.frozen = now
+	c.readClock()
+	c.sink.keep = true
+	for _, p := range append(slices.Clone(c.speakers), c.listener) {
+		id := p.transport.id
+		if p.transport, p.src.port = c.table.transports[id], c.port; p.transport == nil {
+			t.Fatalf("transport %s is lost", id)
+		}
 	}
 }
