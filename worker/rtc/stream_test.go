@@ -11,6 +11,7 @@ import (
 
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
+	"github.com/dspeak/sfu/worker/netio"
 )
 
 // report is a protected compound packet of the client.
@@ -223,5 +224,41 @@ func TestForgedSourcesForgetNobody(t *testing.T) {
 	}
 	if len(p.srtp.streams) != 1 || len(p.srtp.forgotten) != 0 {
 		t.Fatalf("%d sources, %d forgotten", len(p.srtp.streams), len(p.srtp.forgotten))
+	}
+}
+
+// TestSourcesOverATakeover: a successor refuses what its predecessor took, and hears all
+// sources on.
+func TestSourcesOverATakeover(t *testing.T) {
+	poller, err := netio.NewPoller()
+	mustNil(t, err)
+	t.Cleanup(func() { _ = poller.Close() })
+	mem := make([]byte, proofMemory)
+	state, err := ledger.Create(mem, 1)
+	mustNil(t, err)
+	b := newBenchOn(t, state, poller, Config{}.withDefaults())
+	_, err = b.createRouter("r", nil, ledger.Digest{})
+	mustNil(t, err)
+	c := newCrowdOn(b, 20, firefoxCapabilities())
+	c.finish(c.listener, handshake.AEADAES128GCM)
+	const sources = spareStreams + 20
+	var old [][]byte
+	for i := range uint32(sources) {
+		packet := c.listener.report(t, &rtcp.ReceiverReport{SSRC: 1 + i})
+		if !c.taken(c.listener, packet) {
+			t.Fatalf("source %d was refused", i)
+		}
+		old = append(old, packet)
+	}
+	c.succeed(t, bytes.Clone(mem))
+	for i, packet := range old {
+		if c.taken(c.listener, packet) {
+			t.Fatalf("packet %d was taken twice", i)
+		}
+	}
+	for i := range uint32(2 * sources) {
+		if !c.taken(c.listener, c.listener.report(t, &rtcp.ReceiverReport{SSRC: 1 + i})) {
+			t.Fatalf("source %d was refused", i)
+		}
 	}
 }
