@@ -239,9 +239,9 @@ func TestSourcesOverATakeover(t *testing.T) {
 	b := newBenchOn(t, state, poller, Config{}.withDefaults())
 	_, err = b.createRouter("r", nil, ledger.Digest{})
 	mustNil(t, err)
-	c := newCrowdOn(b, 20, firefoxCapabilities())
+	c := newCrowdOn(b, 4, firefoxCapabilities())
 	c.finish(c.listener, handshake.AEADAES128GCM)
-	const sources = spareStreams + 20
+	const sources = spareStreams + 4
 	var old [][]byte
 	for i := range uint32(sources) {
 		packet := c.listener.report(t, &rtcp.ReceiverReport{SSRC: 1 + i})
