@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	sourceSpeakers = 8
-	sourceRounds   = 9 // of unmutes
+	sourceSpeakers = 4
+	sourceRounds   = 18 // of unmutes
 )
 
 // TestManySourcesInFirefox: Firefox reports on every consumer from an SSRC of its own. It is
