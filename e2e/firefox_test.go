@@ -81,6 +81,27 @@ func TestUnmuteHeard(t *testing.T) {
 	}
 }
 
+// TestShippedClientInFirefox replays the app's client: it produces twice while it joins, so
+// that the first consumer of a late joiner may have ended before it is connected.
+func TestShippedClientInFirefox(t *testing.T) {
+	sc := newScene(t, startServer(t, callSettings(t, firefox, nil)), lab.shared(t, firefox), shipped)
+	replay := map[string]any{"replay": true}
+	ann, bob := sc.join(t, "ann", replay), sc.join(t, "bob", replay)
+	ann.hearsReplayed(t, bob)
+	for i := range 3 {
+		late := sc.join(t, fmt.Sprint("late", i), replay)
+		late.hearsReplayed(t, ann)
+		late.hearsReplayed(t, bob)
+		bob.call(t, "mute")
+		eventually(t, hearTimeout, func() error { return toneAway(t, late, bob) })
+		bob.call(t, "unmute")
+		late.hearsReplayed(t, bob)
+		if state := late.state(t); len(state.Failures) > 0 {
+			t.Errorf("%s: %v", late.name, state.Failures)
+		}
+	}
+}
+
 // pace is how a page makes media sections of the answers that it gets.
 type pace struct {
 	name          string
