@@ -4,5 +4,5 @@
 //
 // Chromium and Firefox are driven by browser/driver.mjs, a child process that
 // speaks JSON lines. e2e/setup installs what the tests need. With -short only
-// the tests without a browser run.
+// the tests without a browser run. DSPEAK_E2E_RUNS repeats the tests of chance.
 package e2e

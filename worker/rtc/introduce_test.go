@@ -67,12 +67,11 @@ func newCrowdOn(b *bench, speakers int, caps ortc.RtpCapabilities) *crowd {
 }
 
 // join adds a speaker.
-func (c *crowd) join(caps ortc.RtpCapabilities) *consumer {
+func (c *crowd) join(caps ortc.RtpCapabilities) {
 	c.tb.Helper()
 	s := c.connected(handshake.AEADAES128GCM)
 	c.speakers, c.seq = append(c.speakers, s), append(c.seq, 100)
 	c.consumers = append(c.consumers, c.consumeWith(c.listener, c.produce(s, uint32(500+len(c.speakers))), caps))
-	return c.consumers[len(c.consumers)-1]
 }
 
 // speak lets some speakers send a frame each, and returns what the listener got.

@@ -61,7 +61,10 @@ func (l *Loop) streamFor(t *transport, ssrc uint32) (*inStream, error) {
 	if known := t.srtp.lookup(ssrc); known != nil {
 		return known, nil
 	}
-	for len(t.srtp.streams) >= t.maxStreams() && l.forgetStream(t) {
+	for len(t.srtp.streams) >= t.maxStreams() {
+		if !l.forgetStream(t) {
+			break
+		}
 	}
 	rec, err := l.ledger.Streams.New()
 	if err != nil {
