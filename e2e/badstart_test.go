@@ -77,16 +77,16 @@ func TestBadStart(t *testing.T) {
 			if row.setUp != nil {
 				row.setUp(t, env)
 			}
-			refusesToStart(t, env, append([]string{"--workers", "1"}, row.args...), row.as, row.holds)
+			refusesToStart(t, bin.supervisor, env, append([]string{"--workers", "1"}, row.args...), row.as, row.holds)
 		})
 	}
 }
 
-func refusesToStart(t *testing.T, env map[string]string, args []string, as uint32, holds []string) {
+func refusesToStart(t *testing.T, program string, env map[string]string, args []string, as uint32, holds []string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, bin.supervisor, args...)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = environment(env)
 	cmd.Dir = filepath.Dir(env["DSPEAK_RUN_DIR"])
 	if as != 0 {

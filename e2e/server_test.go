@@ -40,6 +40,7 @@ type settings struct {
 	program string   // supervisor in use, that of bin when empty
 	// late is called once the server was started, before it is waited for.
 	late func(*server)
+	stderr  *os.File // of the supervisor; nil: its log is kept
 }
 
 // server is a running supervisor with its workers.
@@ -98,6 +99,9 @@ func (s *server) start(t *testing.T) {
 	}
 	s.cmd.Env = append(environment(env), s.cmd.Env...)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
+	if s.settings.stderr != nil {
+		s.cmd.Stdout, s.cmd.Stderr = s.settings.stderr, s.settings.stderr
+	}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -188,6 +192,19 @@ func (s *server) socketURL() string { return s.url("ws") + "/socket" }
 // stop ends the server as an operator does, and looks for what it left.
 func (s *server) stop(t *testing.T) {
 	t.Helper()
+	s.terminate(t)
+	nothingLeft(t, s.runDir, s.others)
+	if text := s.log.String(); strings.Contains(text, "DATA RACE") || (strings.Contains(text, "panic:") && !s.settings.frail) {
+		t.Error("a process had a data race or a panic")
+	}
+	if t.Failed() {
+		t.Logf("supervisor's log:\n%s", s.log.tail(120))
+	}
+}
+
+// terminate ends the supervisor, which must end well.
+func (s *server) terminate(t *testing.T) {
+	t.Helper()
 	_ = s.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
 	select {
 	case <-s.exited:
@@ -198,13 +215,6 @@ func (s *server) stop(t *testing.T) {
 	}
 	if s.exitErr != nil {
 		t.Errorf("supervisor ended with %v", s.exitErr)
-	}
-	nothingLeft(t, s.runDir, s.others)
-	if text := s.log.String(); strings.Contains(text, "DATA RACE") || (strings.Contains(text, "panic:") && !s.settings.frail) {
-		t.Error("a process had a data race or a panic")
-	}
-	if t.Failed() {
-		t.Logf("supervisor's log:\n%s", s.log.tail(120))
 	}
 }
 

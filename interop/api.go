@@ -26,7 +26,10 @@ const (
 	maxRedirects       = 3
 )
 
-const defaultTimeout = 5 * time.Second
+const (
+	defaultTimeout     = 5 * time.Second
+	defaultConnections = 256
+)
 
 // APIConfig is what an API needs.
 type APIConfig struct {
@@ -34,7 +37,9 @@ type APIConfig struct {
 	BaseURL string
 	// Timeout bounds one call; default 5 s.
 	Timeout time.Duration
-	Log     *slog.Logger
+	// Connections bounds those open at once; default 256.
+	Connections int
+	Log         *slog.Logger
 }
 
 // API calls the main server over HTTP. Any goroutine may use it.
@@ -54,6 +59,9 @@ func NewAPI(cfg APIConfig) (*API, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = defaultTimeout
 	}
+	if cfg.Connections <= 0 {
+		cfg.Connections = defaultConnections
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
@@ -61,7 +69,7 @@ func NewAPI(cfg APIConfig) (*API, error) {
 		Proxy:               http.ProxyFromEnvironment,
 		ForceAttemptHTTP2:   true,
 		MaxIdleConnsPerHost: 32,
-		MaxConnsPerHost:     256,
+		MaxConnsPerHost:     cfg.Connections,
 		IdleConnTimeout:     30 * time.Second,
 		TLSHandshakeTimeout: cfg.Timeout,
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -30,19 +29,6 @@ type adminService struct {
 
 	backend *backend
 	upgrade *upgrader
-}
-
-// listenAdmin opens the Unix socket, which only this user may use.
-func listenAdmin(ctx context.Context, path string) (net.Listener, error) {
-	_ = os.Remove(path) // of a supervisor that died; the run directory is ours
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("admin socket: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("admin socket: %w", err), listener.Close())
-	}
-	return listener, nil
 }
 
 // serveAdmin serves until ctx ends.

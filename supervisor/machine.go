@@ -23,7 +23,7 @@ func CheckMachine(ctx context.Context, cfg config.Config, log *slog.Logger) erro
 	}
 	served, err := tryMedia(cfg.Media)
 	newAddresses(cfg, served, log)
-	return errors.Join(tryHTTP(ctx, cfg.HTTP), err)
+	return errors.Join(tryHTTP(ctx, cfg.HTTP), err, tryProgram(ctx, cfg))
 }
 
 // tryHTTP opens the public port for a moment.

@@ -23,6 +23,7 @@ import (
 	"github.com/dspeak/sfu/internal/config"
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/errs/status"
+	"github.com/dspeak/sfu/internal/handoff"
 	adminv1 "github.com/dspeak/sfu/proto/dspeak/admin/v1"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -34,7 +35,7 @@ import (
 func (l *lab) admin() *grpc.ClientConn {
 	l.t.Helper()
 	path := filepath.Join(l.t.TempDir(), "admin.sock")
-	listener, err := listenAdmin(l.t.Context(), path)
+	listener, err := handoff.ListenPath("unix", path)
 	if err != nil {
 		l.t.Fatal(err)
 	}

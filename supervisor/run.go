@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dspeak/sfu/internal/config"
+	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/interop"
 	interopwire "github.com/dspeak/sfu/interop/wire"
@@ -56,6 +57,7 @@ type supervisor struct {
 	dir     *runDir
 	remains []*process.Remains // of a former supervisor, until the pool has them
 	media   *mediaSockets
+	share   descriptors
 	http    net.Listener
 	// successor is the public port for the process that goes on; nil: none does.
 	successor *os.File
@@ -117,30 +119,34 @@ func open(ctx context.Context, cfg config.Config, p Process) (s *supervisor, err
 	if s.media, err = openMediaSockets(cfg.Media, slots, s.remains, s.log); err != nil {
 		return s, err
 	}
-	if s.admin, err = listenAdmin(ctx, filepath.Join(s.dir.path, "supervisor.sock")); err != nil {
+	if err := s.shareDescriptors(); err != nil {
 		return s, err
 	}
-	if err := s.openPool(cpus); err != nil {
+	if s.admin, err = handoff.ListenPath("unix", filepath.Join(s.dir.path, adminName)); err != nil {
+		return s, fmt.Errorf("admin socket: %w", err)
+	}
+	if err := s.openPool(ctx, cpus); err != nil {
 		return s, err
 	}
 	return s, s.wire()
 }
 
-func (s *supervisor) openPool(cpus process.CPUPlan) error {
-	binary := s.cfg.Workers.Binary
-	if binary == "" {
-		self, err := os.Executable()
-		if err != nil {
-			return fmt.Errorf("find the worker program: %w", err)
+func (s *supervisor) openPool(ctx context.Context, cpus process.CPUPlan) error {
+	binary, err := workerProgram(s.cfg)
+	if err != nil {
+		return err
+	}
+	// Where calls go on from a former supervisor, their workers come first.
+	if !slices.ContainsFunc(s.remains, (*process.Remains).GoesOn) {
+		if err := process.CheckProgram(ctx, binary); err != nil {
+			return err
 		}
-		binary = filepath.Join(filepath.Dir(self), "worker")
 	}
 	if len(cpus.Pin) == 0 && cpus.Quota > 0 {
 		s.log.Info("workers are not pinned: the CPU quota is less than the allowed CPUs", slog.Float64("quota", cpus.Quota), slog.Int("allowed", len(cpus.Allowed)))
 	}
-	var err error
 	s.pool, err = process.NewPool(process.Config{
-		Binary: binary, RunDir: s.dir.path, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus.Pin, Allowed: cpus.Allowed, Spare: s.cfg.Workers.Spare,
+		Binary: binary, RunDir: s.dir.path, RestoreRunDir: s.dir.restore, Slots: len(s.media.slots), Reserve: s.media.reserve, CPUs: cpus.Pin, Allowed: cpus.Allowed, Spare: s.cfg.Workers.Spare,
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
 		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: s.Hurry.Done(),
@@ -165,7 +171,9 @@ func (s *supervisor) wire() error {
 	var validator signaling.Validator
 	if s.cfg.Interop.APIBaseURL != "" {
 		var err error
-		s.api, err = interop.NewAPI(interop.APIConfig{BaseURL: s.cfg.Interop.APIBaseURL, Timeout: s.cfg.Interop.Timeout, Log: s.log})
+		s.api, err = interop.NewAPI(interop.APIConfig{
+			BaseURL: s.cfg.Interop.APIBaseURL, Timeout: s.cfg.Interop.Timeout, Connections: s.share.api, Log: s.log,
+		})
 		if err != nil {
 			return err
 		}
@@ -182,7 +190,7 @@ func (s *supervisor) wire() error {
 			MessageBytes: int64(c.MessageBytes), Rate: c.Rate, Burst: c.Burst, PendingRequests: c.PendingRequests,
 			SendQueue: c.SendQueue, WriteTimeout: c.WriteTimeout, HeartbeatInterval: c.HeartbeatInterval,
 			HeartbeatTimeout: c.HeartbeatTimeout, ValidationTimeout: c.ValidationTimeout,
-			Connections: c.Connections, ConnectionsPerAddress: c.ConnectionsPerAddress,
+			Connections: s.share.sockets, ConnectionsPerAddress: c.ConnectionsPerAddress,
 			AdmissionRate: c.AdmissionRate, AdmissionBurst: c.AdmissionBurst, AdmissionQueue: c.AdmissionQueue, AdmissionWait: c.AdmissionWait,
 		},
 		Origins: s.cfg.HTTP.Origins, AnyOrigin: !s.cfg.Production() && len(s.cfg.HTTP.Origins) == 0,
@@ -226,12 +234,13 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	}
 	s.backend.awaitServing(ctx, startTimeout)
 	server := newHTTPServer(s.backend, s.sockets, s.cfg, s.log)
-	part(func() error { return serveHTTP(outer, server, s.http) })
+	part(func() error { return serveHTTP(outer, server, s.http, s.share.public, s.log) })
 	part(func() error { s.upgrade.follow(inner, s.Upgrade); return nil })
 	group.Go(func() error { return s.Manager.Watch(inner, s.backend.alive) }) // it ends at once without a watchdog
-	s.Guard.Disarm()
-	s.log.Info("supervisor serves", slog.String("address", s.http.Addr().String()), slog.String("environment", s.cfg.Environment))
-	err := s.Manager.Ready(fmt.Sprintf("serves on %s with %d workers", s.http.Addr(), len(s.pool.Workers())))
+	err := s.announceServing(outer)
+	if err != nil {
+		stopOuter()
+	}
 	select {
 	case <-outer.Done():
 		err = errors.Join(err, s.Manager.Stopping())

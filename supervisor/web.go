@@ -31,7 +31,7 @@ const (
 // newHTTPServer routes the public port.
 func newHTTPServer(b *backend, sockets *signaling.Server, cfg config.Config, logger *slog.Logger) *http.Server {
 	mux := http.NewServeMux()
-	mux.Handle("/socket", sockets)
+	mux.Handle("/socket", keepPlace(sockets))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		if fault := b.unhealthy(); fault != "" {
 			http.Error(w, fault, http.StatusServiceUnavailable)
@@ -47,7 +47,7 @@ func newHTTPServer(b *backend, sockets *signaling.Server, cfg config.Config, log
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: quietLog(logger),
+		ErrorLog: quietLog(logger), ConnContext: withConn,
 	}
 }
 
@@ -65,8 +65,11 @@ func (f lineFunc) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// serveHTTP serves until ctx ends. Sockets are hijacked: their server closes them.
-func serveHTTP(ctx context.Context, server *http.Server, listener net.Listener) error {
+// serveHTTP serves until ctx ends, at most so many connections at once. Sockets are
+// hijacked: their server closes them.
+func serveHTTP(ctx context.Context, server *http.Server, port net.Listener, limit int, logger *slog.Logger) error {
+	listener := newGate(port, limit, logger)
+	defer listener.wait()
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
 	select {

@@ -151,7 +151,7 @@ func loopConfig(a *handoff.Assign, state *ledger.Ledger, log *slog.Logger) (rtc.
 	return rtc.Config{
 		Slot: a.Slot, Generation: a.Generation, Epoch: a.Epoch, PID: os.Getpid(), Announced: announced,
 		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Padding: rtc.Padding(a.Padding),
-		Ledger: state, SkipRouters: a.SkipRouters, Log: log,
+		Ledger: state, SkipRouters: a.SkipRouters, Limits: rtc.Limits{TCPConnections: tcpConnections()}, Log: log,
 	}, nil
 }
 
@@ -213,7 +213,7 @@ func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 
 // listen makes the control side.
 func (w *worker) listen(ctx context.Context) error {
-	server, err := newServer(ctx, w.assign.Socket)
+	server, err := newServer(w.assign.Socket)
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
-	"os"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,8 +13,8 @@ import (
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/reflection"
 
-	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/errs/status"
+	"github.com/dspeak/sfu/internal/handoff"
 	"github.com/dspeak/sfu/internal/lapse"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/worker/rtc"
@@ -46,16 +44,10 @@ type server struct {
 }
 
 // newServer listens on the Unix socket, which only this user may open.
-func newServer(ctx context.Context, path string) (*server, error) {
-	if err := removeStale(path); err != nil {
-		return nil, err
-	}
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "unix", path)
+func newServer(path string) (*server, error) {
+	listener, err := handoff.ListenPath("unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", path, err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("protect %s: %w", path, err), listener.Close())
+		return nil, err
 	}
 	s := &server{listener: listener, health: health.NewServer(), events: newHub(), clients: &clientCount{}}
 	s.grpc = grpc.NewServer(
@@ -77,24 +69,6 @@ func newServer(ctx context.Context, path string) (*server, error) {
 func (s *server) control(loop *rtc.Loop) {
 	workerv1.RegisterWorkerServiceServer(s.grpc, &service{loop: loop, events: s.events, usage: newUsageReader(loop)})
 	s.health.SetServingStatus(workerv1.WorkerService_ServiceDesc.ServiceName, healthv1.HealthCheckResponse_SERVING)
-}
-
-// removeStale removes the socket that a killed worker left, and nothing else.
-func removeStale(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("look for the former worker's socket: %w", err)
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("%s is in the way of the worker's socket: %w", path, errs.ErrExists)
-	}
-	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("remove the former worker's socket: %w", err)
-	}
-	return nil
 }
 
 // withDefaultTimeout bounds calls whose caller set no deadline.

@@ -242,7 +242,7 @@ func TestCallsAreBounded(t *testing.T) {
 func serveAlone(t *testing.T) (*server, *grpc.ClientConn) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "w.sock")
-	s, err := newServer(t.Context(), path)
+	s, err := newServer(path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,18 +11,27 @@ import (
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/handoff"
+	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/supervisor"
 	"github.com/dspeak/sfu/supervisor/service"
 )
 
-// readyTimeout bounds how long a supervisor that replaced another may take to serve.
-const readyTimeout = 10 * time.Second
+const (
+	// readyTimeout bounds how long a supervisor that replaced another may take to serve.
+	readyTimeout = 10 * time.Second
+	// flushTimeout bounds how long the last lines of the log hold the process up.
+	flushTimeout = time.Second
+)
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "supervisor:", strings.ReplaceAll(err.Error(), "\n", "; "))
-		os.Exit(exitCode(err))
+	sink := openOutput()
+	code := 0
+	if err := run(sink); err != nil {
+		fmt.Fprintln(sink, "supervisor:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		code = exitCode(err)
 	}
+	sink.Close(flushTimeout)
+	os.Exit(code)
 }
 
 // Exit codes. A service manager starts the supervisor again after exitFailure, and not
@@ -39,7 +48,12 @@ func exitCode(err error) int {
 	return exitFailure
 }
 
-func run() error {
+var errNoWorker = fmt.Errorf("this program is the supervisor, but was started as a worker: %w", errs.ErrInvalid)
+
+func run(sink *obs.Sink) error {
+	if os.Getenv(handoff.EnvWorker) != "" {
+		return errNoWorker
+	}
 	files, err := service.Inherited(os.Getenv(service.EnvFiles))
 	if err != nil {
 		return err
@@ -48,9 +62,10 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	self.Flush = func() { sink.Flush(flushTimeout) }
 	guard, err := service.NewGuard(self, files, readyTimeout)
 	if err != nil {
 		return err
 	}
-	return guard.GoBack(serve(supervisor.Process{Files: files, Self: self, Guard: guard}))
+	return guard.GoBack(serve(sink, supervisor.Process{Files: files, Self: self, Guard: guard}))
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // serve reads the settings and runs the supervisor until a signal ends it.
-func serve(p supervisor.Process) error {
+func serve(sink *obs.Sink, p supervisor.Process) error {
 	flags := pflag.NewFlagSet("supervisor", pflag.ContinueOnError)
 	config.AddFlags(flags)
 	if err := flags.Parse(os.Args[1:]); err != nil {
@@ -32,7 +32,7 @@ func serve(p supervisor.Process) error {
 	if err != nil {
 		return err
 	}
-	if p.Log, err = obs.NewLogger(os.Stderr, cfg.Log.Level, cfg.Log.Format); err != nil {
+	if p.Log, err = sink.NewLogger(cfg.Log.Level, cfg.Log.Format); err != nil {
 		return err
 	}
 	if check, err := flags.GetBool(config.FlagCheck); err != nil || check {

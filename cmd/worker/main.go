@@ -22,6 +22,12 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	nameThreads("worker")
+	// First of all: what follows changes stderr, which is the supervisor's pipe from here on.
+	conn, err := handoff.FromFile(os.NewFile(handoff.FD, "handoff"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "worker: started by hand? The supervisor starts workers:", err)
+		return handoff.ExitBadSettings
+	}
 	var level slog.LevelVar
 	pipe, err := worker.NewLogPipe(syscall.Stderr)
 	if err != nil {
@@ -31,11 +37,6 @@ func run() int {
 	log, err := obs.NewLogger(pipe, &level, "json")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return handoff.ExitBadSettings
-	}
-	conn, err := handoff.FromFile(os.NewFile(handoff.FD, "handoff"))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "worker: started by hand? The supervisor starts workers:", err)
 		return handoff.ExitBadSettings
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)

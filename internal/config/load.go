@@ -165,7 +165,7 @@ func (c Config) validate(given *koanf.Koanf) []error {
 	if s.HeartbeatTimeout != 0 && s.HeartbeatTimeout < s.HeartbeatInterval {
 		fault("SFU_HEARTBEAT_MISS_THRESHOLD_MS (signaling.heartbeat_miss_threshold_ms): %d is less than SFU_HEARTBEAT_INTERVAL_MS", s.HeartbeatTimeout.Milliseconds())
 	}
-	if longest := filepath.Join(c.RunDir, "worker-1023.sock"); len(longest) > maxSocketPath {
+	if longest := filepath.Join(c.RunDir, "worker-1023.handoff"); len(longest) > maxSocketPath {
 		fault("DSPEAK_RUN_DIR (run_dir): the path is too long for a Unix socket (%d bytes with its name, at most %d)", len(longest), maxSocketPath)
 	}
 	if c.Media.Port != 0 {

@@ -16,29 +16,38 @@ import (
 // Listener is where a worker waits for a new supervisor.
 type Listener struct{ unix *net.UnixListener }
 
-// Listen opens the socket of that path, which only this user may open. One that a
-// killed process left there is replaced, and nothing else.
+// Listen opens the socket of that path like ListenPath.
 func Listen(path string) (*Listener, error) {
+	u, err := ListenPath("unixpacket", path)
+	if err != nil {
+		return nil, err
+	}
+	return &Listener{unix: u}, nil
+}
+
+// ListenPath opens a Unix socket in the run directory, which only this user may open. It
+// replaces a socket that a killed process left there, and nothing else.
+func ListenPath(network, path string) (*net.UnixListener, error) {
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("look for a former handoff socket: %w", err)
+		return nil, fmt.Errorf("look for a former socket: %w", err)
 	case info.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("%s is in the way of the handoff socket: %w", path, errs.ErrExists)
+		return nil, fmt.Errorf("%s is no socket and in the way of one; remove it: %w", path, errs.ErrExists)
 	default:
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("remove the former handoff socket: %w", err)
+			return nil, fmt.Errorf("remove the former socket: %w", err)
 		}
 	}
-	u, err := net.ListenUnix("unixpacket", &net.UnixAddr{Name: path, Net: "unixpacket"})
+	u, err := net.ListenUnix(network, &net.UnixAddr{Name: path, Net: network})
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("protect %s: %w", path, err), u.Close())
 	}
-	return &Listener{unix: u}, nil
+	return u, nil
 }
 
 // Accept waits for the next connection; it ends with an error when Close is called.

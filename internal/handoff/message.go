@@ -33,6 +33,10 @@ const Protocol = 2
 // FD is the inherited descriptor of the worker's end.
 const FD = 3
 
+// EnvWorker is set in a worker's environment. Another program of the project that finds it
+// was taken for a worker and must not start.
+const EnvWorker = "DSPEAK_WORKER"
+
 // Exit codes of a worker.
 const (
 	ExitOK = 0

@@ -1,7 +1,8 @@
-// Package obs owns how the processes log: the handler set-up and the attribute
-// keys, so that one thing has one name in every line.
+// Package obs owns how the processes log: the handler set-up, the attribute keys, so
+// that one thing has one name in every line, and the Sink, so that no line waits for its
+// reader.
 //
-// It starts no goroutine and imports nothing of the project.
+// Its one goroutine is a Sink's. It imports nothing of the project but errors.
 package obs
 
 import (

@@ -60,7 +60,7 @@ func (p *Pool) spawn(ctx context.Context, program *program, cpu int) (*child, er
 	err = p.start(cmd, cpu)
 	err = errors.Join(err, file.Close())
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start worker: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("start %s: %w", program.path, cause(err)), conn.Close())
 	}
 	c.process = cmd.Process
 	p.reapers.Go(func() { c.reap(cmd) }) //nolint:contextcheck // the process outlives its start
@@ -68,6 +68,16 @@ func (p *Pool) spawn(ctx context.Context, program *program, cpu int) (*child, er
 		return nil, c.fail(err)
 	}
 	return c, nil
+}
+
+// cause is the error of the system without the path that the program was started by, which
+// says nothing to an operator.
+func cause(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // startProcess starts the command, pinned when it can be: a worker that floats is

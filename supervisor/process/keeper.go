@@ -49,7 +49,6 @@ type keeper struct {
 	wake    chan struct{}
 
 	mu     sync.Mutex
-	fault  string                       // guarded by mu: why a process did not come to serve last
 	layout uint64                       // guarded by mu: of the state of the process that serves
 	info   WorkerInfo                   // guarded by mu
 	client workerv1.WorkerServiceClient // guarded by mu; nil unless ready
@@ -318,7 +317,7 @@ func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, tr
 		log.Error("worker does not start", obs.Err(err))
 	}
 	k.mu.Lock()
-	k.fault = err.Error()
+	k.info.Fault = err.Error()
 	k.mu.Unlock()
 	bad := errors.Is(err, errBadSettings) && !trial
 	if k.state.resuming {
@@ -388,6 +387,11 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	k.mu.Lock()
 	k.info.PID = c.pid()
 	k.mu.Unlock()
+	if restore := k.pool.cfg.RestoreRunDir; restore != nil {
+		if err := restore(); err != nil {
+			k.log.Error("run directory", obs.Err(err))
+		}
+	}
 	limit := k.pool.startTimeout
 	if c.trial {
 		limit = min(limit, trialTimeout)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,9 @@ type Config struct {
 	Binary string
 	// RunDir holds the workers' sockets, worker-<slot>.sock.
 	RunDir string
+	// RestoreRunDir is called before a worker gets its slot and makes RunDir anew if
+	// somebody removed it, which is an error to log; nil: nobody does.
+	RestoreRunDir func() error
 	// Slots is the number of workers, 1 to 1024.
 	Slots int
 	// CPUs are those to pin to, slot after slot, around again when there are more
@@ -160,6 +164,8 @@ type WorkerInfo struct {
 	Draining bool
 	// Reserve: the slot is that of Config.Reserve.
 	Reserve bool
+	// Fault is why a process did not come to serve, of the last that did not.
+	Fault string
 	// Usage is the worker's last report; nil before the first.
 	Usage *workerv1.ResourceUsage
 }
@@ -322,6 +328,18 @@ func (p *Pool) Drain(slot ident.Slot, on bool) bool {
 
 // SocketPath is the path of a slot's control socket.
 func (p *Pool) SocketPath(slot ident.Slot) string { return socketPath(p.cfg.RunDir, slot) }
+
+// IsSocketName reports whether a file of that name in a run directory is a worker's socket.
+func IsSocketName(name string) bool {
+	base, isSocket := strings.CutSuffix(name, ".sock")
+	if !isSocket {
+		base, isSocket = strings.CutSuffix(name, adoptExt)
+	}
+	number, isWorker := strings.CutPrefix(base, "worker-")
+	slot, err := strconv.Atoi(number)
+	// The quarantine's slot follows those of the pool.
+	return isSocket && isWorker && err == nil && slot >= 0 && slot <= maxSlots && strconv.Itoa(slot) == number
+}
 
 func socketPath(runDir string, slot ident.Slot) string {
 	return filepath.Join(runDir, fmt.Sprintf("worker-%d.sock", slot))

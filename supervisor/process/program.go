@@ -1,20 +1,24 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/handoff"
 )
 
-// firstHighFD is above the descriptors that a worker gets: those numbers mean other
-// files there.
-const firstHighFD = 64
+// highFD is where a program's descriptor lies, if the process may have that many: a child
+// gets other files under low numbers, and os/exec moves its own pipe above those.
+const highFD = 512
 
 // program is a worker program. It can be started as long as its file is open, whatever
 // becomes of the file's name: a worker that crashes while somebody installs another
@@ -24,26 +28,88 @@ type program struct {
 	file *os.File
 }
 
+// programRemedy ends the errors of a file that is no worker.
+const programRemedy = "set DSPEAK_WORKER_BINARY to the worker program of this version"
+
 // openProgram opens the program of that path. An error says what to change and wraps
 // errs.ErrInvalid.
 func openProgram(path string) (*program, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator's own program
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) //nolint:gosec // the operator's own program
 	if err != nil {
-		return nil, fmt.Errorf("worker program: %w; set DSPEAK_WORKER_BINARY: %w", err, errs.ErrInvalid)
+		return nil, fmt.Errorf("worker program: %w; %s: %w", err, programRemedy, errs.ErrInvalid)
 	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, firstHighFD)
+	if err := executable(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("worker program %s %w; %s: %w", path, err, programRemedy, errs.ErrInvalid), f.Close())
+	}
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return nil, errors.Join(fmt.Errorf("limit of descriptors: %w", err), f.Close())
+	}
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, int(min(highFD, limit.Cur/8*7))) //nolint:gosec // bounded
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("worker program: %w", err)
 	}
 	return &program{path: path, file: os.NewFile(uintptr(fd), path)}, nil
 }
 
+var (
+	errNoFile     = errors.New("is no plain file")
+	errDirectory  = errors.New("is a directory")
+	errExecutable = errors.New("is not executable for this user")
+)
+
+// executable reports why the file is certainly no program.
+func executable(f *os.File) error {
+	info, err := f.Stat()
+	switch {
+	case err != nil:
+		return err
+	case info.IsDir():
+		return errDirectory
+	case !info.Mode().IsRegular():
+		return errNoFile
+	}
+	if unix.Faccessat(unix.AT_FDCWD, f.Name(), unix.X_OK, unix.AT_EACCESS) != nil {
+		return errExecutable
+	}
+	return nil
+}
+
+// checkTimeout bounds how long a program may take to show that it is a worker.
+const checkTimeout = 8 * time.Second
+
+// CheckProgram starts the program of that path, waits until it shows that it is a worker
+// of this version, and ends it. An error says what to change; it wraps errs.ErrInvalid.
+func CheckProgram(ctx context.Context, path string) error {
+	log := slog.New(slog.DiscardHandler) // what the program says is in the error
+	p := &Pool{log: log, startTimeout: checkTimeout}
+	p.start = p.startProcess
+	return p.checkProgram(ctx, path)
+}
+
+func (p *Pool) checkProgram(ctx context.Context, path string) error {
+	program, err := openProgram(path)
+	if err != nil {
+		return err
+	}
+	c, err := p.spawn(ctx, program, -1)
+	if err == nil {
+		c.stop(lastMoment, nil)
+	}
+	p.reapers.Wait()
+	if err = errors.Join(err, program.close()); err != nil {
+		return fmt.Errorf("worker program %s is no worker: %w; %s: %w", path, err, programRemedy, errs.ErrInvalid)
+	}
+	return nil
+}
+
 // command makes the command of a worker process. It inherits nothing of the
-// supervisor's environment: all settings come over the handoff.
+// supervisor's environment: all settings come over the handoff. Its one variable keeps a
+// supervisor that is taken for a worker from serving.
 func (p *program) command() *exec.Cmd {
 	cmd := exec.Command("/proc/self/fd/" + strconv.Itoa(int(p.file.Fd()))) //nolint:gosec,noctx // the operator's own program; its life is the keeper's
 	cmd.Args[0] = p.path
-	cmd.Env = []string{}
+	cmd.Env = []string{handoff.EnvWorker + "=1"}
 	return cmd
 }
 

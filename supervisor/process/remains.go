@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,9 +82,15 @@ func (r *Remains) End() error {
 // socket without a worker is removed, a worker that does not answer is killed. The
 // caller must hold the run directory's lock.
 func Adopt(ctx context.Context, runDir string, log *slog.Logger) ([]*Remains, error) {
-	paths, err := filepath.Glob(adoptPath(runDir, "*"))
+	entries, err := os.ReadDir(runDir)
 	if err != nil {
 		return nil, fmt.Errorf("look for workers: %w", err)
+	}
+	var paths []string
+	for _, e := range entries {
+		if e.Type() == fs.ModeSocket && IsSocketName(e.Name()) && filepath.Ext(e.Name()) == adoptExt {
+			paths = append(paths, filepath.Join(runDir, e.Name()))
+		}
 	}
 	found := make([]*Remains, len(paths))
 	var each sync.WaitGroup
@@ -105,8 +112,10 @@ func Adopt(ctx context.Context, runDir string, log *slog.Logger) ([]*Remains, er
 	return slices.DeleteFunc(found, func(r *Remains) bool { return r == nil }), nil
 }
 
+const adoptExt = ".handoff"
+
 func adoptPath(runDir, slot string) string {
-	return filepath.Join(runDir, "worker-"+slot+".handoff")
+	return filepath.Join(runDir, "worker-"+slot+adoptExt)
 }
 
 // adoptOne becomes the supervisor of the worker behind a socket. With an error the

@@ -103,10 +103,8 @@ func (u *Upgrade) Roll(ctx context.Context, slot ident.Slot, renew bool) error {
 			return fmt.Errorf("worker %d with the new program: %w: %w", slot, err, errs.ErrUnavailable)
 		}
 	}
-	if k.snapshot().PID != c.pid() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		return fmt.Errorf("worker %d does not serve with the new program, the former goes on: %s: %w", slot, k.fault, errs.ErrUnavailable)
+	if now := k.snapshot(); now.PID != c.pid() {
+		return fmt.Errorf("worker %d does not serve with the new program, the former goes on: %s: %w", slot, now.Fault, errs.ErrUnavailable)
 	}
 	return nil
 }

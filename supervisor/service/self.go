@@ -42,6 +42,15 @@ type Self struct {
 	Replacements int
 	// RolledBack is why the last replacement was undone; empty: it was not.
 	RolledBack string
+	// Flush writes what waits to be logged, before another program takes the process
+	// over; nil: nothing waits.
+	Flush func()
+}
+
+func (s *Self) flush() {
+	if s.Flush != nil {
+		s.Flush()
+	}
 }
 
 // NewSelf reads the process's own start.
@@ -98,6 +107,7 @@ func (s *Self) replace(files map[string]*os.File) error {
 	files[fileFormer] = former
 	defer delete(files, fileFormer)
 	env := append(slices.Clone(s.Env), envReplacements+"="+strconv.Itoa(s.Replacements+1))
+	s.flush()
 	return Exec(s.Path, s.Args, env, files)
 }
 
@@ -161,6 +171,7 @@ func (g *Guard) GoBack(reason error) error {
 	if err != nil {
 		return errors.Join(reason, err)
 	}
+	g.self.flush()
 	fault := raw.Control(func(fd uintptr) {
 		err = Exec("/proc/self/fd/"+strconv.Itoa(int(fd)), g.self.Args, env, g.files)
 	})
