@@ -39,8 +39,8 @@ type settings struct {
 	host    string   // of the URLs, 127.0.0.1 when empty
 	program string   // supervisor in use, that of bin when empty
 	// late is called once the server was started, before it is waited for.
-	late func(*server)
-	stderr  *os.File // of the supervisor; nil: its log is kept
+	late   func(*server)
+	stderr *os.File // of the supervisor; nil: its log is kept
 }
 
 // server is a running supervisor with its workers.
