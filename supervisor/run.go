@@ -77,6 +77,9 @@ type supervisor struct {
 func Run(ctx context.Context, cfg config.Config, p Process) error {
 	for {
 		s, err := open(ctx, cfg, p)
+		if ctx.Err() != nil && err != nil {
+			return nil // asked to stop before it served
+		}
 		if err != nil {
 			return err
 		}

@@ -79,7 +79,8 @@ func executable(f *os.File) error {
 const checkTimeout = 8 * time.Second
 
 // CheckProgram starts the program of that path, waits until it shows that it is a worker
-// of this version, and ends it. An error says what to change; it wraps errs.ErrInvalid.
+// of this version, and ends it. An error says what to change; it wraps errs.ErrInvalid, or
+// errs.ErrUnavailable where another attempt may succeed.
 func CheckProgram(ctx context.Context, path string) error {
 	log := slog.New(slog.DiscardHandler) // what the program says is in the error
 	p := &Pool{log: log, startTimeout: checkTimeout}
@@ -98,9 +99,20 @@ func (p *Pool) checkProgram(ctx context.Context, path string) error {
 	}
 	p.reapers.Wait()
 	if err = errors.Join(err, program.close()); err != nil {
-		return fmt.Errorf("worker program %s is no worker: %w; %s: %w", path, err, programRemedy, errs.ErrInvalid)
+		return fmt.Errorf("worker program %s is no worker: %w; %s: %w", path, err, programRemedy, kindOf(err))
 	}
 	return nil
+}
+
+// kindOf tells a program that would fail again from a machine that lacks something for the
+// moment, time included.
+func kindOf(err error) error {
+	for _, passing := range []error{context.Canceled, context.DeadlineExceeded, unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+		if errors.Is(err, passing) {
+			return errs.ErrUnavailable
+		}
+	}
+	return errs.ErrInvalid
 }
 
 // command makes the command of a worker process. It inherits nothing of the
