@@ -78,7 +78,7 @@ func Run(ctx context.Context, cfg config.Config, p Process) error {
 	for {
 		s, err := open(ctx, cfg, p)
 		if ctx.Err() != nil && err != nil {
-			return nil // asked to stop before it served
+			return nil //nolint:nilerr // asked to stop before it served
 		}
 		if err != nil {
 			return err
