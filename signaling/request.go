@@ -1,102 +1,28 @@
 package signaling
 
 import (
+	"context"
+	"encoding/hex"
 	"encoding/json"
-	"net"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"golang.org/x/net/publicsuffix"
+	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/signaling/wire"
 )
-
-// proxies are the networks whose forwarding headers count.
-type proxies []netip.Prefix
-
-func (p proxies) has(addr netip.Addr) bool {
-	return slices.ContainsFunc(p, func(n netip.Prefix) bool { return n.Contains(addr) })
-}
-
-// peer is the address of the connection itself.
-func peer(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap().WithZone("")
-}
-
-// clientAddr is where the client is: what a trusted proxy says, else the peer.
-// It is invalid when the peer is unknown.
-func (p proxies) clientAddr(r *http.Request) netip.Addr {
-	direct := peer(r)
-	if !p.has(direct) {
-		return direct
-	}
-	first, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ",")
-	for _, text := range []string{first, r.Header.Get("X-Real-IP")} {
-		if addr, ok := parseAddr(text); ok {
-			return addr
-		}
-	}
-	return direct
-}
-
-// parseAddr reads an address as proxies write it: bare, in brackets, or with a port.
-func parseAddr(text string) (netip.Addr, bool) {
-	text = strings.TrimSpace(text)
-	if ap, err := netip.ParseAddrPort(text); err == nil {
-		return ap.Addr().Unmap().WithZone(""), true
-	}
-	addr, err := netip.ParseAddr(strings.Trim(text, "[]"))
-	return addr.Unmap().WithZone(""), err == nil
-}
-
-func familyOf(addr netip.Addr) Family {
-	switch {
-	case addr.Is4():
-		return FamilyIPv4
-	case addr.Is6():
-		return FamilyIPv6
-	}
-	return FamilyAny
-}
-
-// addressKey is what the cap per address counts: one client has a whole /64 in IPv6.
-func addressKey(addr netip.Addr) netip.Prefix {
-	bits := addr.BitLen()
-	if addr.Is6() {
-		bits = 64
-	}
-	key, _ := addr.Prefix(bits) // the zero Prefix for an unknown address
-	return key
-}
-
-// host is the name and port under which the client reached the server.
-func (p proxies) host(r *http.Request) string {
-	if forwarded, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); forwarded != "" && p.has(peer(r)) {
-		return strings.TrimSpace(forwarded)
-	}
-	return r.Host
-}
 
 // upgradeRequired answers a request that is no WebSocket.
 func (s *Server) upgradeRequired(w http.ResponseWriter, r *http.Request) {
-	scheme := "ws"
-	if r.TLS != nil {
-		scheme = "wss"
-	}
-	if s.trusted.has(peer(r)) {
-		switch proto, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ","); strings.ToLower(strings.TrimSpace(proto)) {
-		case "https", "wss":
-			scheme = "wss"
-		case "http", "ws":
-			scheme = "ws"
-		}
+	address := s.cfg.PublicURL
+	if address == "" {
+		address = (&url.URL{Scheme: s.trusted.scheme(r), Host: s.trusted.host(r), Path: r.URL.Path}).String()
 	}
 	w.Header().Set("Upgrade", "websocket")
 	w.Header().Set("Connection", "Upgrade")
@@ -105,48 +31,107 @@ func (s *Server) upgradeRequired(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]string{ // the client may be gone
 		"error":        "Upgrade Required",
 		"message":      "This is a WebSocket: connect with the query parameters auth and channelId.",
-		"websocketUrl": (&url.URL{Scheme: scheme, Host: s.trusted.host(r), Path: r.URL.Path}).String(),
+		"websocketUrl": address,
 	})
 }
 
-// originAllowed says whether a page of the request's origin may open a socket.
+// originAllowed reports whether a page of the request's origin may open a socket.
 // Programs that are no browsers send no Origin.
 func (s *Server) originAllowed(r *http.Request) bool {
-	origin := strings.ToLower(r.Header.Get("Origin"))
-	if s.cfg.AnyOrigin || origin == "" {
-		return true
-	}
-	if len(s.cfg.Origins) > 0 && (slices.Contains(s.cfg.Origins, "*") || slices.Contains(s.cfg.Origins, origin)) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" {
-		return false
-	}
-	own := strings.ToLower(s.trusted.host(r))
-	if u.Host == own {
-		return true
-	}
-	return len(s.cfg.Origins) == 0 && sameSite(u.Hostname(), own)
+	header := strings.Join(r.Header.Values("Origin"), " ")
+	return header == "" || s.cfg.Origins.Allows(header)
 }
 
-// sameSite says whether two hosts belong to one registered domain.
-func sameSite(name, host string) bool {
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	if _, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil {
-		return false
-	}
-	a, err := publicsuffix.EffectiveTLDPlusOne(name)
-	if err != nil {
-		return false
-	}
-	b, err := publicsuffix.EffectiveTLDPlusOne(host)
-	return err == nil && a == b
+// Bounds of the log lines about refused requests: strangers cause them.
+const (
+	refusalLogEvery = 5 * time.Second
+	refusalLogBurst = 5
+	// maxShownBytes bounds what a log line repeats of a request.
+	maxShownBytes = 128
+	// maxShownListBytes bounds what it repeats of a setting.
+	maxShownListBytes = 512
+)
+
+// logOrigin says which origin was refused, and what would allow it.
+func (s *Server) logOrigin(r *http.Request, addr netip.Addr) {
+	s.logRefusal("origin refused: it is not in the list",
+		slog.String("origin", wire.Cut(strings.Join(r.Header.Values("Origin"), " "), maxShownBytes)),
+		slog.String("list", wire.Cut(s.cfg.Origins.String(), maxShownListBytes)),
+		slog.String("setting", "DSPEAK_ORIGINS"), slog.String(obs.KeyRemote, addr.String()))
 }
 
-// printable says whether s is text of at most limit bytes that can stand in a header.
+// logAddressLimit says whose sockets are too many. Behind a proxy that is not
+// trusted, everybody has the proxy's address.
+func (s *Server) logAddressLimit(r *http.Request, addr netip.Addr) {
+	setting := "DSPEAK_CONNECTIONS_PER_ADDRESS"
+	if forwarded := r.Header.Get(headerForwardedFor) + r.Header.Get(headerRealIP); forwarded != "" && !s.trusted.has(peer(r)) {
+		setting = "DSPEAK_TRUSTED_PROXIES, if the address is that of a proxy"
+	}
+	s.logRefusal("socket refused: too many of one address", slog.String(obs.KeyRemote, addr.String()),
+		slog.Int("limit", s.limits.ConnectionsPerAddress), slog.String("setting", setting))
+}
+
+// logRefusal logs at a bounded rate.
+func (s *Server) logRefusal(message string, attrs ...slog.Attr) {
+	if !s.refusalLog.Allow() {
+		s.unlogged.Add(1)
+		return
+	}
+	attrs = append(attrs, slog.Uint64("unlogged", s.unlogged.Swap(0)))
+	s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, message, attrs...)
+}
+
+// Bounds of the query's values.
+const (
+	maxCredentialBytes = 4096
+	maxChannelIDBytes  = 256
+)
+
+// query reads the credential and the channel.
+func query(r *http.Request) (credential string, channelID ident.ChannelID, refusal *wire.Error) {
+	credential, channel := parameter(r.URL.RawQuery, "auth"), parameter(r.URL.RawQuery, "channelId")
+	switch {
+	case credential == "" || channel == "":
+		return "", "", wire.ErrMissingQuery()
+	case !printable(credential, maxCredentialBytes) || !printable(channel, maxChannelIDBytes):
+		return "", "", wire.ErrInvalidQuery()
+	}
+	return credential, ident.ChannelID(channel), nil
+}
+
+// parameter returns the first value of a query's parameter, empty without one.
+// Only & separates parameters.
+func parameter(rawQuery, name string) string {
+	for pair := range strings.SplitSeq(rawQuery, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if unescape(key) == name {
+			return unescape(value)
+		}
+	}
+	return ""
+}
+
+// unescape decodes per cent sequences and nothing else. A plus sign stays one, and
+// so does a per cent sign that begins no sequence: credentials come unescaped.
+func unescape(s string) string {
+	if !strings.Contains(s, "%") {
+		return s
+	}
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if b, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out = append(out, b...)
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
+// printable reports whether s is text of at most limit bytes that can stand in a header.
 func printable(s string, limit int) bool {
 	return len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
 }

@@ -7,9 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"net/url"
-	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/gorilla/websocket"
 	"golang.org/x/time/rate"
@@ -17,6 +16,7 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/obs"
+	"github.com/dspeak/sfu/internal/origin"
 	"github.com/dspeak/sfu/signaling/wire"
 )
 
@@ -28,13 +28,14 @@ type Config struct {
 	Log       *slog.Logger
 	Limits    Limits
 
-	// Origins are the allowed values of the Origin header ("https://example.org"),
-	// lower case; "*" allows all. When it is empty, the same site is allowed.
-	Origins []string
-	// AnyOrigin allows every origin: for development.
-	AnyOrigin bool
+	// Origins are the pages that may open a socket; the zero List allows all. The
+	// credential is in the URL and never in a cookie, so that another site gains
+	// nothing by opening a socket.
+	Origins origin.List
 	// TrustedProxies are the peers whose X-Forwarded-* and X-Real-IP headers count.
 	TrustedProxies []netip.Prefix
+	// PublicURL is the socket's URL as clients know it, empty to tell it from each request.
+	PublicURL string
 }
 
 // Server accepts signaling sockets: the http.Handler of /socket. Any goroutine
@@ -45,6 +46,9 @@ type Server struct {
 	upgrader websocket.Upgrader
 	trusted  proxies
 	turns    *admission
+
+	refusalLog *rate.Limiter // of log lines
+	unlogged   atomic.Uint64 // refusals since the last line
 
 	mu        sync.Mutex            // a leaf lock
 	sessions  map[*Session]struct{} // guarded by mu
@@ -64,6 +68,7 @@ func NewServer(cfg Config) *Server {
 		sessions: map[*Session]struct{}{}, addresses: map[netip.Prefix]int{}, empty: make(chan struct{}),
 	}
 	s.turns = newAdmission(s.limits)
+	s.refusalLog = rate.NewLimiter(rate.Every(refusalLogEvery), refusalLogBurst)
 	s.upgrader = websocket.Upgrader{
 		HandshakeTimeout: s.limits.WriteTimeout,
 		ReadBufferSize:   bufferBytes, WriteBufferSize: bufferBytes, WriteBufferPool: &sync.Pool{},
@@ -130,14 +135,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.upgradeRequired(w, r)
 		return
 	}
-	addr := s.trusted.clientAddr(r)
+	addr, stated := s.trusted.clientAddrs(r)
 	if !s.originAllowed(r) {
-		s.cfg.Log.Warn("origin refused; allow it with DSPEAK_ORIGINS",
-			"origin", wire.Cut(r.Header.Get("Origin"), maxShownBytes), obs.KeyRemote, addr.String())
+		s.logOrigin(r, addr)
 		http.Error(w, "Origin not allowed", http.StatusForbidden)
 		return
 	}
 	if status := s.reserve(addr); status != 0 {
+		if status == http.StatusTooManyRequests {
+			s.logAddressLimit(r, addr)
+		}
 		w.Header().Set("Retry-After", retryAfter)
 		http.Error(w, http.StatusText(status), status)
 		return
@@ -161,7 +168,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
-	session := s.newSession(conn, cancel, addr)
+	session := s.newSession(conn, cancel, familyOf(stated))
 	session.credential, session.channelID, session.refusal = credential, channelID, refusal
 	session.base = s.cfg.Log.With(obs.KeySession, session.id, obs.KeyChannel, string(channelID))
 	session.base.Debug("socket open", obs.KeyRemote, addr.String())
@@ -173,12 +180,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // retryAfter is in how many seconds a client that found no place should try again.
 const retryAfter = "10"
 
-// maxShownBytes bounds what a log line repeats of a request.
-const maxShownBytes = 128
-
-func (s *Server) newSession(conn *websocket.Conn, cancel context.CancelFunc, addr netip.Addr) *Session {
+func (s *Server) newSession(conn *websocket.Conn, cancel context.CancelFunc, family Family) *Session {
 	return &Session{
-		id: ident.New(), family: familyOf(addr), server: s, limits: s.limits, conn: conn, cancel: cancel,
+		id: ident.New(), family: family, server: s, limits: s.limits, conn: conn, cancel: cancel,
 		in:      newInbox(s.limits.PendingRequests, s.limits.PendingBytes),
 		out:     newOutbox(s.limits.SendQueue, s.limits.SendQueueBytes),
 		limiter: rate.NewLimiter(rate.Limit(s.limits.Rate), s.limits.Burst),
@@ -191,26 +195,6 @@ func admitStatus(err error) int {
 		return http.StatusServiceUnavailable
 	}
 	return http.StatusForbidden
-}
-
-// Bounds of the query's values.
-const (
-	maxCredentialBytes = 4096
-	maxChannelIDBytes  = 256
-)
-
-// query reads the credential and the channel.
-func query(r *http.Request) (credential string, channelID ident.ChannelID, refusal *wire.Error) {
-	// A semicolon is a plain character here; without this it would drop its parameter.
-	values, _ := url.ParseQuery(strings.ReplaceAll(r.URL.RawQuery, ";", "%3B")) // of a bad one the good pairs
-	credential, channel := values.Get("auth"), values.Get("channelId")
-	switch {
-	case credential == "" || channel == "":
-		return "", "", wire.ErrMissingQuery()
-	case !printable(credential, maxCredentialBytes) || !printable(channel, maxChannelIDBytes):
-		return "", "", wire.ErrInvalidQuery()
-	}
-	return credential, ident.ChannelID(channel), nil
 }
 
 // reserve takes a place for a client; the status says why there is none.

@@ -8,12 +8,14 @@ import (
 	"maps"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/internal/origin"
 	"github.com/dspeak/sfu/signaling/wire"
 )
 
@@ -29,6 +31,7 @@ func TestUpgradeRequired(t *testing.T) {
 		{"plain", nil, nil, "ws://%s/socket"},
 		{"a stranger's headers", nil, http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"evil.example"}}, "ws://%s/socket"},
 		{"a proxy with TLS", loopback, http.Header{"X-Forwarded-Proto": {"https"}}, "wss://%s/socket"},
+		{"a proxy that names its client only", loopback, http.Header{"X-Forwarded-For": {"192.0.2.1"}}, "ws://%s/socket"},
 		{"a proxy with a name", loopback, http.Header{"X-Forwarded-Proto": {"https"}, "X-Forwarded-Host": {"sfu.example.org"}}, "wss://sfu.example.org/socket"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
@@ -59,6 +62,13 @@ func TestUpgradeRequired(t *testing.T) {
 }
 
 func TestOrigin(t *testing.T) {
+	list := func(entries ...string) Config {
+		parsed, err := origin.ParseList(entries...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Config{Origins: parsed}
+	}
 	for _, row := range []struct {
 		name    string
 		cfg     Config
@@ -67,19 +77,17 @@ func TestOrigin(t *testing.T) {
 		allowed bool
 	}{
 		{"no browser", Config{}, "", "sfu.example.org", true},
-		{"the same host", Config{}, "https://sfu.example.org", "sfu.example.org", true},
-		{"the same host with a port", Config{}, "http://127.0.0.1:8425", "127.0.0.1:8425", true},
-		{"another port of an address", Config{}, "http://127.0.0.1:1", "127.0.0.1:8425", false},
-		{"the same site", Config{}, "https://app.darelisme.my.id", "sfu.darelisme.my.id:443", true},
-		{"another customer of the registry", Config{}, "https://evil.my.id", "darelisme.my.id", false},
-		{"another site", Config{}, "https://evil.example", "sfu.example.org", false},
-		{"a sandboxed page", Config{}, "null", "sfu.example.org", false},
-		{"a listed origin", Config{Origins: []string{"https://app.example"}}, "https://APP.example", "sfu.example.org", true},
-		{"a listed origin with another scheme", Config{Origins: []string{"https://app.example"}}, "http://app.example", "sfu.example.org", false},
-		{"with a list, the same site is not enough", Config{Origins: []string{"https://app.example"}}, "https://x.example.org", "sfu.example.org", false},
-		{"with a list, the same host is", Config{Origins: []string{"https://app.example"}}, "https://sfu.example.org", "sfu.example.org", true},
-		{"all are listed", Config{Origins: []string{"*"}}, "https://evil.example", "sfu.example.org", true},
-		{"development", Config{AnyOrigin: true}, "https://evil.example", "sfu.example.org", true},
+		{"another site", Config{}, "https://evil.example", "sfu.example.org", true},
+		{"behind a proxy's default Host", Config{}, "https://app.example.org", "127.0.0.1:8425", true},
+		{"a sandboxed page", Config{}, "null", "sfu.example.org", true},
+		{"nonsense", Config{}, "%%%", "sfu.example.org", true},
+		{"a listed origin", list("https://app.example"), "https://APP.example", "sfu.example.org", true},
+		{"a listed app", list("capacitor://localhost", "null"), "capacitor://localhost", "sfu.example.org", true},
+		{"a listed null", list("capacitor://localhost", "null"), "null", "sfu.example.org", true},
+		{"another scheme", list("https://app.example"), "http://app.example", "sfu.example.org", false},
+		{"the own host is not enough", list("https://app.example"), "https://sfu.example.org", "sfu.example.org", false},
+		{"no browser, with a list", list("https://app.example"), "", "sfu.example.org", true},
+		{"all are listed", list("*"), "https://evil.example", "sfu.example.org", true},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := start(t, row.cfg)
@@ -101,30 +109,36 @@ func TestOrigin(t *testing.T) {
 	}
 }
 
-func TestClientAddress(t *testing.T) {
-	for _, row := range []struct {
-		name, peer, forwarded, real string
-		trusted                     []netip.Prefix
-		want                        string
-		family                      Family
-	}{
-		{"direct", "192.0.2.1:5", "", "", nil, "192.0.2.1", FamilyIPv4},
-		{"direct over IPv6", "[2001:db8::1%eth0]:5", "", "", nil, "2001:db8::1", FamilyIPv6},
-		{"mapped", "[::ffff:192.0.2.1]:5", "", "", nil, "192.0.2.1", FamilyIPv4},
-		{"a stranger's headers", "192.0.2.1:5", "2001:db8::2", "2001:db8::3", loopback, "192.0.2.1", FamilyIPv4},
-		{"a proxy's chain", "127.0.0.1:5", "2001:db8::2, 10.0.0.1", "192.0.2.9", loopback, "2001:db8::2", FamilyIPv6},
-		{"a proxy's chain with ports", "127.0.0.1:5", "[2001:db8::2]:99", "", loopback, "2001:db8::2", FamilyIPv6},
-		{"a proxy's real address", "127.0.0.1:5", "", "192.0.2.9", loopback, "192.0.2.9", FamilyIPv4},
-		{"a proxy's nonsense", "127.0.0.1:5", "unknown", "", loopback, "127.0.0.1", FamilyIPv4},
-		{"no address", "@", "192.0.2.9", "", loopback, "invalid IP", FamilyAny},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			r := &http.Request{RemoteAddr: row.peer, Header: http.Header{"X-Forwarded-For": {row.forwarded}, "X-Real-Ip": {row.real}}}
-			addr := proxies(row.trusted).clientAddr(r)
-			if addr.String() != row.want || familyOf(addr) != row.family {
-				t.Errorf("got %s %s", addr, familyOf(addr))
-			}
-		})
+// TestOriginLog wants a line that says what was refused and what to change, and few
+// of them.
+func TestOriginLog(t *testing.T) {
+	list, err := origin.ParseList("https://app.example", "null")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := start(t, Config{Origins: list})
+	refuse := func(value string) {
+		t.Helper()
+		_, resp, err := h.dialQuery(t, "?auth=secret-1&channelId=c", http.Header{"Origin": {value}})
+		if err == nil || resp.StatusCode != http.StatusForbidden {
+			t.Fatalf("%v", err)
+		}
+	}
+	refuse("https://evil.example")
+	for _, want := range []string{"origin refused", "https://evil.example", "https://app.example, null", "DSPEAK_ORIGINS"} {
+		if !strings.Contains(h.log.String(), want) {
+			t.Errorf("%q is not in the log:\n%s", want, h.log)
+		}
+	}
+	for range 4 * refusalLogBurst {
+		refuse("https://" + strings.Repeat("x", 2000))
+	}
+	text := h.log.String()
+	if n := strings.Count(text, "origin refused"); n > 2*refusalLogBurst {
+		t.Errorf("%d lines", n)
+	}
+	if strings.Contains(text, strings.Repeat("x", 2*maxShownBytes)) {
+		t.Error("a line repeats all that a stranger sent")
 	}
 }
 
@@ -209,6 +223,11 @@ func TestQuery(t *testing.T) {
 		{"an empty channel", "?auth=a&channelId=", missing},
 		{"a line break", "?auth=a%0d%0aX:1&channelId=c", invalid},
 		{"no text", "?auth=%ff&channelId=c", invalid},
+		{"a zero byte", "?auth=a%00b&channelId=c", invalid},
+		{"half a character", "?auth=a&channelId=%C3", invalid},
+		{"a surrogate", "?auth=a&channelId=%ED%A0%80", invalid},
+		{"the first value is empty", "?auth=&auth=a&channelId=c", missing},
+		{"another case", "?Auth=a&channelid=c", missing},
 		{"a long channel", "?auth=a&channelId=" + strings.Repeat("c", 300), invalid},
 		{"a long credential", "?channelId=c&auth=" + strings.Repeat("a", 5000), invalid},
 	} {
@@ -225,16 +244,59 @@ func TestQuery(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a semicolon is no separator", func(t *testing.T) {
-		c, _, err := h.dialQuery(t, "?auth=a;b&channelId=c", nil)
-		if err != nil {
-			t.Fatal(err)
+	for _, row := range []struct{ name, query, user, channel string }{
+		{"a semicolon is no separator", "?auth=a;b&channelId=c", "a;b", "c"},
+		{"a plus sign stays one", "?auth=a+b/c==&channelId=x+y", "a+b/c==", "x+y"},
+		{"sequences are decoded", "?auth=a%2Bb%2fc%3D%3d&channelId=%C3%A9%20x", "a+b/c==", "é x"},
+		{"sequences are decoded once", "?auth=a%252B&channelId=%2525", "a%2B", "%25"},
+		{"what begins no sequence stays", "?auth=100%25%zz%&channelId=%4", "100%%zz%", "%4"},
+		{"the first value counts", "?auth=a&channelId=c&auth=b&channelId=d", "a", "c"},
+		{"a name in sequences", "?%61uth=a&channelI%64=c", "a", "c"},
+		{"parameters of others", "?x&&=1&auth=a&y=%&channelId=c&z=;", "a", "c"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			c, _, err := h.dialQuery(t, row.query, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.expect(t, "currentlyInChannel")
+			if s := h.backend.session(t); string(s.UserID()) != row.user || string(s.ChannelID()) != row.channel {
+				t.Errorf("user %q, channel %q", s.UserID(), s.ChannelID())
+			}
+		})
+	}
+}
+
+func FuzzQuery(f *testing.F) {
+	for _, seed := range []string{"auth=a+b%2B&channelId=c", "auth=%zz&channelId=%", "auth=a;b&&channelId=%00", "auth=%ff&channelId=c", "auth=a&auth=b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		credential, channel, refusal := query(&http.Request{URL: &url.URL{RawQuery: raw}})
+		if refusal != nil {
+			if credential != "" || channel != "" {
+				t.Fatal("a refusal with values")
+			}
+			return
 		}
-		c.expect(t, "currentlyInChannel")
-		if s := h.backend.session(t); s.UserID() != "a;b" {
-			t.Errorf("user %q", s.UserID())
+		if !printable(credential, maxCredentialBytes) || !printable(string(channel), maxChannelIDBytes) || credential == "" || channel == "" {
+			t.Fatalf("%q %q", credential, channel)
+		}
+		// What a client escapes arrives as it was.
+		escaped := "auth=" + escapeAll(credential) + "&channelId=" + escapeAll(string(channel))
+		again, same, refusal := query(&http.Request{URL: &url.URL{RawQuery: escaped}})
+		if refusal != nil || again != credential || same != channel {
+			t.Fatalf("%q becomes %q", credential, again)
 		}
 	})
+}
+
+func escapeAll(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		fmt.Fprintf(&b, "%%%02X", s[i])
+	}
+	return b.String()
 }
 
 func TestCloseRefusesNewSockets(t *testing.T) {

@@ -138,7 +138,7 @@ func newLab(t *testing.T, workers int, edit ...func(*lab)) *lab {
 // serve opens the socket server.
 func (l *lab) serve(v signaling.Validator) {
 	l.sockets = signaling.NewServer(signaling.Config{
-		Backend: spy{l.backend, l}, Validator: v, AnyOrigin: true, Limits: l.limits,
+		Backend: spy{l.backend, l}, Validator: v, Limits: l.limits,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
 	})
 	server := httptest.NewServer(l.sockets)

@@ -196,8 +196,7 @@ func (s *supervisor) wire() error {
 			Connections: s.share.sockets, ConnectionsPerAddress: c.ConnectionsPerAddress,
 			AdmissionRate: c.AdmissionRate, AdmissionBurst: c.AdmissionBurst, AdmissionQueue: c.AdmissionQueue, AdmissionWait: c.AdmissionWait,
 		},
-		Origins: s.cfg.HTTP.Origins, AnyOrigin: !s.cfg.Production() && len(s.cfg.HTTP.Origins) == 0,
-		TrustedProxies: s.cfg.HTTP.TrustedProxies,
+		Origins: s.cfg.HTTP.Origins, TrustedProxies: s.cfg.HTTP.TrustedProxies, PublicURL: s.cfg.HTTP.PublicURL,
 	})
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net/netip"
 	"time"
+
+	"github.com/dspeak/sfu/internal/origin"
 )
 
 // Config is all settings of a supervisor.
@@ -32,10 +34,13 @@ type HTTP struct {
 	// Host is the literal address to bind, empty for all.
 	Host string
 	Port int
-	// Origins are allowed values of the Origin header, or "*".
-	Origins []string
+	// Origins are the pages that may open a socket; the zero List allows all.
+	Origins origin.List
 	// TrustedProxies are the peers whose forwarding headers count.
 	TrustedProxies []netip.Prefix
+	// PublicURL is the signaling WebSocket's URL as clients know it, empty when each
+	// request tells it.
+	PublicURL string
 }
 
 // Signaling bounds the clients' sockets.

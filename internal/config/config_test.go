@@ -117,11 +117,44 @@ signaling:
 	if c.HTTP.Port != 2001 || c.Workers.Count != 5 || c.Media.IPv4Port != 1002 || c.Workers.Spare || c.Log.Level != slog.LevelDebug || c.Log.Format != "json" {
 		t.Errorf("got %+v", c)
 	}
-	if want := []string{"https://app.example.org", "http://localhost:3000"}; !reflect.DeepEqual(c.HTTP.Origins, want) {
+	if want := "https://app.example.org, http://localhost:3000"; c.HTTP.Origins.String() != want {
 		t.Errorf("origins %v", c.HTTP.Origins)
 	}
 	if want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128")}; !reflect.DeepEqual(c.HTTP.TrustedProxies, want) {
 		t.Errorf("proxies %v", c.HTTP.TrustedProxies)
+	}
+}
+
+func TestOrigins(t *testing.T) {
+	const list = "capacitor://localhost, tauri://localhost,app://- null\thttp://localhost:3000/ https://[::1]:8443 HTTPS://A.Example:443,https://*.example.org"
+	c, err := load(t, "", []string{"DSPEAK_ORIGINS=" + list}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "capacitor://localhost, tauri://localhost, app://-, null, http://localhost:3000, https://[::1]:8443, https://a.example, https://*.example.org"
+	if got := c.HTTP.Origins.String(); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestPublicURL(t *testing.T) {
+	for in, want := range map[string]string{
+		"wss://sfu.example.org/voice/socket": "wss://sfu.example.org/voice/socket",
+		"https://sfu.example.org/":           "wss://sfu.example.org/socket",
+		"http://[::1]:8425":                  "ws://[::1]:8425/socket",
+	} {
+		c, err := load(t, "", []string{"DSPEAK_PUBLIC_URL=" + in}, nil)
+		if err != nil || c.HTTP.PublicURL != want {
+			t.Errorf("%s becomes %s, want %s: %v", in, c.HTTP.PublicURL, want, err)
+		}
+	}
+}
+
+func TestTrustedProxiesMapped(t *testing.T) {
+	c, err := load(t, "", []string{"DSPEAK_TRUSTED_PROXIES=::ffff:10.1.2.3/104 ::ffff:192.0.2.1"}, nil)
+	want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}
+	if err != nil || !reflect.DeepEqual(c.HTTP.TrustedProxies, want) {
+		t.Errorf("got %v, want %v: %v", c.HTTP.TrustedProxies, want, err)
 	}
 }
 
@@ -212,6 +245,9 @@ func TestFaults(t *testing.T) {
 		{"a strange family", "", []string{"SFU_PREFERRED_FAMILY=ipv5"}, nil, []string{"SFU_PREFERRED_FAMILY", "ipv4 or ipv6"}},
 		{"no origin", "", []string{"DSPEAK_ORIGINS=https://a,example.org"}, nil, []string{"DSPEAK_ORIGINS", "example.org"}},
 		{"an origin with a path", "", []string{"DSPEAK_ORIGINS=https://a/b"}, nil, []string{"DSPEAK_ORIGINS"}},
+		{"an origin of a socket", "", []string{"DSPEAK_ORIGINS=wss://a.example"}, nil, []string{"DSPEAK_ORIGINS", "capacitor://localhost"}},
+		{"a wildcard for everybody", "", []string{"DSPEAK_ORIGINS=https://*.org"}, nil, []string{"DSPEAK_ORIGINS", "https://*.example.org"}},
+		{"a public URL without a scheme", "", []string{"DSPEAK_PUBLIC_URL=sfu.example.org"}, nil, []string{"DSPEAK_PUBLIC_URL", "wss://"}},
 		{"no network", "", []string{"DSPEAK_TRUSTED_PROXIES=10.0.0.0/99"}, nil, []string{"DSPEAK_TRUSTED_PROXIES"}},
 		{"no duration", "", []string{"DSPEAK_WRITE_TIMEOUT=5"}, nil, []string{"DSPEAK_WRITE_TIMEOUT"}},
 		{"too long a wait", "", []string{"DSPEAK_MEDIA_MAX_WAIT=1s"}, nil, []string{"DSPEAK_MEDIA_MAX_WAIT"}},

@@ -34,7 +34,7 @@ func processOptions() []Option {
 	return []Option{
 		{
 			Name: "environment", Env: "NODE_ENV", Default: Development,
-			Help: "`production` or `development`; chooses the announced media address when none is set, the Origin policy, and whether the page at `/` is served",
+			Help: "`production` or `development`; chooses the announced media address when none is set, and whether the page at `/` is served",
 			set:  func(c *Config, v string) error { return oneOf(&c.Environment, v, Development, Production) },
 		},
 		{
@@ -69,13 +69,18 @@ func httpOptions() []Option {
 		},
 		{
 			Name: "http.origins", Env: "DSPEAK_ORIGINS", List: true,
-			Help: "allowed `Origin` values, separated by commas (`https://app.example.org`), or `*`; default: the same site in production, any in development",
+			Help: "pages that may open a socket, by their `Origin`, separated by commas: `https://app.example.org`, `https://*.example.org`, `capacitor://localhost`, `null`; default `*`, any. Programs that send no `Origin` are not concerned",
 			set:  func(c *Config, v string) error { return origins(&c.HTTP.Origins, v) },
 		},
 		{
 			Name: "http.trusted_proxies", Env: "DSPEAK_TRUSTED_PROXIES", List: true,
 			Help: "addresses or networks of proxies whose `X-Forwarded-For`, `X-Real-IP`, `X-Forwarded-Proto` and `X-Forwarded-Host` count, separated by commas",
 			set:  func(c *Config, v string) error { return prefixes(&c.HTTP.TrustedProxies, v) },
+		},
+		{
+			Name: "http.public_url", Env: "DSPEAK_PUBLIC_URL",
+			Help: "URL of the signaling WebSocket as clients know it (`wss://sfu.example.org/socket`), told to those who ask without an upgrade; default from the request, which names the upstream where a proxy replaces `Host`",
+			set:  func(c *Config, v string) error { return socketURL(&c.HTTP.PublicURL, v) },
 		},
 	}
 }

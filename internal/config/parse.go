@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/internal/origin"
 )
 
 const (
@@ -124,18 +125,10 @@ func parts(v string) []string {
 	return strings.FieldsFunc(v, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
 }
 
-func origins(into *[]string, v string) error {
-	list := parts(v)
-	for i, o := range list {
-		if o == "*" {
-			continue
-		}
-		u, err := url.Parse(o)
-		if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.User != nil ||
-			strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-			return wrong(o, "an origin like https://app.example.org")
-		}
-		list[i] = strings.ToLower(u.Scheme + "://" + u.Host)
+func origins(into *origin.List, v string) error {
+	list, err := origin.ParseList(parts(v)...)
+	if err != nil {
+		return err
 	}
 	*into = list
 	return nil
@@ -153,9 +146,30 @@ func prefixes(into *[]netip.Prefix, v string) error {
 			addr = addr.Unmap().WithZone("")
 			prefix = netip.PrefixFrom(addr, addr.BitLen())
 		}
+		if v4 := 128 - 32; prefix.Addr().Is4In6() && prefix.Bits() >= v4 { // peers are compared unmapped
+			prefix = netip.PrefixFrom(prefix.Addr().Unmap(), prefix.Bits()-v4)
+		}
 		list = append(list, prefix.Masked())
 	}
 	*into = list
+	return nil
+}
+
+// socketURL takes the URL of a WebSocket, or that of its page or server.
+func socketURL(into *string, v string) error {
+	var address string
+	if err := baseURL(&address, v, "wss", "ws", "https", "http"); err != nil {
+		return err
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return wrong(v, "a URL")
+	}
+	u.Scheme = strings.Replace(u.Scheme, "http", "ws", 1)
+	if u.Path == "" {
+		u.Path = "/socket"
+	}
+	*into = u.String()
 	return nil
 }
 
