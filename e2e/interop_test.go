@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -58,7 +59,9 @@ func TestInterop(t *testing.T) {
 	whole := t
 	t.Run("a session leaves and returns", func(t *testing.T) {
 		b.close()
-		has(t, "staged-leave", ofBob("media_presence", "staged-leave"))
+		has(t, "staged-leave", func(m message) bool {
+			return ofBob("media_presence", "staged-leave")(m) && m.Reason == "client-close"
+		})
 		b = s.enter(whole, "bob", channel) // later cases use it, too
 		has(t, "rejoin", ofBob("media_presence", "rejoin"))
 	})
@@ -88,6 +91,16 @@ func TestInterop(t *testing.T) {
 			})
 		}
 		b.must(t, "ping", nil, "pong")
+	})
+	t.Run("force_disconnect without a reason", func(t *testing.T) {
+		for i, reason := range []string{``, `,"reason":null`, `,"reason":""`, `,"reason":7`, `,"reason":{"a":1}`} {
+			user := fmt.Sprintf("user-%d", i)
+			c := s.enter(t, user, channel)
+			main.send(t, fmt.Sprintf(`{"type":"force_disconnect","userId":%q,"channelId":%q%s}`, user, channel, reason))
+			if got := c.expect(t, "force_disconnect"); got.Reason != "disconnected by server" {
+				t.Errorf("with %q: %s", reason, got.raw)
+			}
+		}
 	})
 	t.Run("force_disconnect", func(t *testing.T) { testForceDisconnect(t, s, main, b) })
 }

@@ -3,8 +3,10 @@ package supervisor
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/dspeak/sfu/internal/ident"
+	interopwire "github.com/dspeak/sfu/interop/wire"
 	workerv1 "github.com/dspeak/sfu/proto/dspeak/worker/v1"
 	"github.com/dspeak/sfu/signaling/wire"
 	"github.com/dspeak/sfu/supervisor/process"
@@ -88,13 +90,38 @@ func (b *backend) transportClosed(e *workerv1.TransportClosedEvent) {
 	}
 }
 
+// workerDtlsFailed is how a worker calls a transport whose handshake failed.
+const workerDtlsFailed = "dtls failed"
+
 func (b *backend) giveUpLocked(u *user, t *transport, reason string) {
 	p := b.registry.dropTransportLocked(u, t)
+	if reason == workerDtlsFailed {
+		b.mediaFailedLocked(u)
+	}
 	for _, s := range u.sessions {
 		s.Send(wire.TransportClosed{ID: t.id, Reason: reason})
 	}
 	if p != nil {
 		b.endProducerLocked(p, nil)
 		b.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+	}
+}
+
+// mediaFailedLocked tells the main server of a user who is there, but without media:
+// no transport is left that a client has connected.
+func (b *backend) mediaFailedLocked(u *user) {
+	connected := slices.ContainsFunc(u.transports, func(t *transport) bool { return t.connected })
+	if connected || u.mediaFailed || len(u.sessions) == 0 || b.grace <= 0 {
+		return // without a socket, the user's leave is staged already
+	}
+	u.mediaFailed = true
+	b.tellPresenceLocked(interopwire.EventStagedLeave, u, interopwire.ReasonDtlsFailed)
+}
+
+// mediaBackLocked takes it back when a client connects another transport.
+func (b *backend) mediaBackLocked(u *user) {
+	if u.mediaFailed && !u.gone {
+		u.mediaFailed = false
+		b.tellPresenceLocked(interopwire.EventRejoin, u, "media connected")
 	}
 }

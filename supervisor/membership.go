@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -58,7 +59,7 @@ func (b *backend) Join(_ context.Context, s *signaling.Session) error {
 	}
 	if u.grace != nil {
 		u.grace.Stop()
-		u.grace, restored = nil, true
+		u.grace, u.mediaFailed, restored = nil, false, true
 	}
 	r.sessions[s] = u
 	connected := wire.Connected{ChannelID: ch.id, UserID: u.id, Message: wire.MessageConnected}
@@ -99,11 +100,20 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 	if r.closed || b.grace <= 0 {
 		todo = b.removeUserLocked(u, "")
 	} else {
-		b.tellPresenceLocked(interopwire.EventStagedLeave, u, cause.Cause.String())
+		b.tellPresenceLocked(interopwire.EventStagedLeave, u, stagedReason(cause.Cause))
 		b.startGraceLocked(u)
 	}
 	r.mu.Unlock()
 	b.carryOut(context.Background(), todo)
+}
+
+// stagedReason returns what the main server is told of a user's last socket. It
+// knows two ends of a socket: whatever is no silence is a close.
+func stagedReason(cause wire.Cause) string {
+	if cause == wire.CauseHeartbeat {
+		return interopwire.ReasonHeartbeatTimeout
+	}
+	return interopwire.ReasonClientClose
 }
 
 // startGraceLocked gives a user without sockets the time to come back.
@@ -166,14 +176,14 @@ func (b *backend) removeUserLocked(u *user, reason string) cleanup {
 }
 
 // defaultKickReason is told when nobody gave a reason.
-const defaultKickReason = "removed from the channel"
+const defaultKickReason = "disconnected by server"
 
 // kick ends a user's presence in a channel at once and returns how many sockets
 // were closed. The user may not come back before the cooldown is over, neither by
 // id nor by the credentials of the closed sockets: before an upgrade there is no
 // other name.
 func (b *backend) kick(ctx context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) int {
-	if reason == "" {
+	if strings.TrimSpace(reason) == "" {
 		reason = defaultKickReason
 	}
 	r := b.registry

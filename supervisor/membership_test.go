@@ -91,7 +91,7 @@ func TestGraceRestores(t *testing.T) {
 	a.drain()
 	l.main.take()
 	l.leave(b)
-	wantTold(t, l.main, `{"channelId":"c","event":"staged-leave","reason":"connection lost","type":"media_presence","userId":"bob"}`)
+	wantTold(t, l.main, `{"channelId":"c","event":"staged-leave","reason":"client-close","type":"media_presence","userId":"bob"}`)
 	wantTypes(t, "ann", a.drain())
 	l.holds(0, [4]int{1, 2, 1, 1})
 

@@ -95,6 +95,7 @@ type user struct {
 	graces       uint64 // how many have begun: names the one that runs
 	gone         bool   // removed: late answers find it so
 	stranded     bool   // it has no transport, since there was no address to announce
+	mediaFailed  bool   // the main server was told so, while a socket is open
 	capabilities *workerv1.RtpCapabilities
 	transports   []*transport // in the order of creation
 	producer     *producer

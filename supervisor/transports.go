@@ -141,7 +141,7 @@ func (c *call) transportParams(id ident.TransportID, resp *workerv1.CreateTransp
 }
 
 func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport) error {
-	targets, r, err := c.toConnect(data.TransportID)
+	u, targets, r, err := c.toConnect(data.TransportID)
 	if err != nil {
 		return err
 	}
@@ -163,6 +163,7 @@ func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport)
 		}
 		c.registry.mu.Lock()
 		t.connected = true
+		c.mediaBackLocked(u)
 		c.registry.mu.Unlock()
 	}
 	c.session.Send(wire.TransportConnected{RequestID: c.requestID, ID: data.TransportID})
@@ -170,21 +171,21 @@ func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport)
 }
 
 // toConnect finds the transport with the id, or all that are not connected yet.
-func (c *call) toConnect(id ident.TransportID) ([]*transport, *router, error) {
+func (c *call) toConnect(id ident.TransportID) (*user, []*transport, *router, error) {
 	c.registry.mu.Lock()
 	defer c.registry.mu.Unlock()
 	u := c.userLocked()
 	if u == nil {
-		return nil, nil, errSessionClosed
+		return nil, nil, nil, errSessionClosed
 	}
 	if id != "" {
 		if t := u.transport(id); t != nil {
-			return []*transport{t}, u.channel.router, nil
+			return u, []*transport{t}, u.channel.router, nil
 		}
-		return nil, nil, wire.ErrTransportNotFound()
+		return nil, nil, nil, wire.ErrTransportNotFound()
 	}
 	if len(u.transports) == 0 {
-		return nil, nil, wire.ErrTransportNotFound()
+		return nil, nil, nil, wire.ErrTransportNotFound()
 	}
 	var targets []*transport
 	for _, t := range u.candidates(c.session) {
@@ -192,7 +193,7 @@ func (c *call) toConnect(id ident.TransportID) ([]*transport, *router, error) {
 			targets = append(targets, t)
 		}
 	}
-	return targets, u.channel.router, nil
+	return u, targets, u.channel.router, nil
 }
 
 func (c *call) closeTransport(ctx context.Context, data wire.CloseTransport) error {

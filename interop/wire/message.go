@@ -24,6 +24,16 @@ const (
 	EventRejoin       PresenceEvent = "rejoin"
 )
 
+// Reasons of EventStagedLeave, in the words that the main server knows.
+const (
+	// ReasonClientClose: the user's last socket ended, on purpose or not.
+	ReasonClientClose = "client-close"
+	// ReasonHeartbeatTimeout: the user's last socket was silent for too long.
+	ReasonHeartbeatTimeout = "heartbeat-timeout"
+	// ReasonDtlsFailed: the user's media failed, and nothing of it is left.
+	ReasonDtlsFailed = "dtls-failed"
+)
+
 // ProducerEvent is what happened to a producer.
 type ProducerEvent string
 
