@@ -155,8 +155,8 @@ func (c *call) undoConsume(ctx context.Context, plan consumption, id ident.Consu
 func (c *call) planConsume(data wire.Consume) (consumption, error) {
 	var plan consumption
 	if data.RtpCapabilities != nil {
-		plan.capabilities = &workerv1.RtpCapabilities{}
-		if err := fromJSON(data.RtpCapabilities, plan.capabilities); err != nil {
+		var err error
+		if plan.capabilities, err = capabilitiesFrom(data.RtpCapabilities); err != nil {
 			return plan, wire.ErrConsumeMismatch()
 		}
 	}

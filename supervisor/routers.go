@@ -7,9 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/proto"
-
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/internal/lapse"
@@ -154,24 +151,6 @@ func (b *backend) createRouter(ctx context.Context, slot ident.Slot, data []byte
 		return nil, err
 	}
 	return r, nil
-}
-
-// toJSON writes a parameter object as clients read it.
-func toJSON(m proto.Message) ([]byte, error) {
-	b, err := protojson.MarshalOptions{EmitDefaultValues: true}.Marshal(m)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", m.ProtoReflect().Descriptor().Name(), err)
-	}
-	return b, nil
-}
-
-// fromJSON reads a parameter object of a client. Faults wrap errs.ErrInvalid.
-func fromJSON(b []byte, m proto.Message) error {
-	if err := (protojson.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(b, m); err != nil {
-		// The text of the library differs from build to build: it is not for clients.
-		return fmt.Errorf("malformed %s: %w", m.ProtoReflect().Descriptor().Name(), errs.ErrInvalid)
-	}
-	return nil
 }
 
 // serving says whether at least one worker serves.

@@ -22,8 +22,8 @@ func (c *call) getRtpCapabilities(ctx context.Context) error {
 }
 
 func (c *call) clientRtpCapabilities(ctx context.Context, data wire.ClientRtpCapabilities) error {
-	var caps workerv1.RtpCapabilities
-	if err := fromJSON(data.RtpCapabilities, &caps); err != nil {
+	caps, err := capabilitiesFrom(data.RtpCapabilities)
+	if err != nil {
 		return wire.ErrInvalidCapabilities()
 	}
 	c.registry.mu.Lock()
@@ -32,7 +32,7 @@ func (c *call) clientRtpCapabilities(ctx context.Context, data wire.ClientRtpCap
 		c.registry.mu.Unlock()
 		return errSessionClosed
 	}
-	u.capabilities = &caps
+	u.capabilities = caps
 	c.registry.mu.Unlock()
 	c.keepCapabilities(ctx, u)
 	c.session.Send(wire.RtpCapabilitiesAck{RequestID: c.requestID})
@@ -148,8 +148,8 @@ func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport)
 	if data.Fault != nil {
 		return data.Fault
 	}
-	var params workerv1.DtlsParameters
-	if err := fromJSON(data.DtlsParameters, &params); err != nil {
+	params, err := dtlsParametersFrom(data.DtlsParameters)
+	if err != nil {
 		return wire.ErrConnectFailed(err)
 	}
 	client, err := c.client(r)
@@ -157,7 +157,7 @@ func (c *call) connectTransport(ctx context.Context, data wire.ConnectTransport)
 		return wire.ErrConnectFailed(err)
 	}
 	for _, t := range targets {
-		_, err := client.ConnectTransport(ctx, &workerv1.ConnectTransportRequest{TransportId: string(t.id), DtlsParameters: &params})
+		_, err := client.ConnectTransport(ctx, &workerv1.ConnectTransportRequest{TransportId: string(t.id), DtlsParameters: params})
 		if err != nil {
 			return wire.ErrConnectFailed(status.Remote(err))
 		}

@@ -106,22 +106,21 @@ func bounded(lengths ...int) error {
 	return nil
 }
 
+// toRtpCapabilities leaves out what cannot be converted: an endpoint may list
+// codecs and header extensions that nobody here knows, and none of them harms it.
 func toRtpCapabilities(in *workerv1.RtpCapabilities) (ortc.RtpCapabilities, error) {
 	var out ortc.RtpCapabilities
 	if err := bounded(len(in.GetCodecs()), len(in.GetHeaderExtensions())); err != nil {
 		return out, err
 	}
 	for _, c := range in.GetCodecs() {
-		if err := bounded(len(c.GetRtcpFeedback())); err != nil {
-			return out, err
-		}
 		payloadType, err := narrow("payload type", c.GetPreferredPayloadType())
-		if err != nil {
-			return out, err
+		if err != nil || bounded(len(c.GetRtcpFeedback())) != nil {
+			continue
 		}
 		params, err := toParameters(c.GetParameters())
 		if err != nil {
-			return out, err
+			params = nil // negotiation does not look at them
 		}
 		out.Codecs = append(out.Codecs, ortc.RtpCodecCapability{
 			Kind: c.GetKind(), MimeType: c.GetMimeType(), PreferredPayloadType: payloadType,
@@ -132,7 +131,7 @@ func toRtpCapabilities(in *workerv1.RtpCapabilities) (ortc.RtpCapabilities, erro
 	for _, e := range in.GetHeaderExtensions() {
 		id, err := narrow("header extension id", e.GetPreferredId())
 		if err != nil {
-			return out, err
+			continue
 		}
 		out.HeaderExtensions = append(out.HeaderExtensions, ortc.RtpHeaderExtension{
 			Kind: e.GetKind(), URI: e.GetUri(), PreferredID: id,
@@ -160,6 +159,8 @@ func fromRtpCapabilities(in ortc.RtpCapabilities) *workerv1.RtpCapabilities {
 	return out
 }
 
+// toRtpParameters leaves out header extensions and codecs beside Opus that cannot be
+// converted: endpoints list more than they send.
 func toRtpParameters(in *workerv1.RtpParameters) (ortc.RtpParameters, error) {
 	out := ortc.RtpParameters{Mid: in.GetMid()}
 	if rtcp := in.GetRtcp(); rtcp != nil { // mediasoup's clients may leave it out
@@ -169,34 +170,22 @@ func toRtpParameters(in *workerv1.RtpParameters) (ortc.RtpParameters, error) {
 		return out, err
 	}
 	for _, c := range in.GetCodecs() {
-		if err := bounded(len(c.GetRtcpFeedback())); err != nil {
+		codec, err := toCodecParameters(c)
+		if err != nil && ortc.IsOpus(c.GetMimeType()) {
 			return out, err
 		}
-		payloadType, err := narrow("payload type", c.GetPayloadType())
-		if err != nil {
-			return out, err
+		if err == nil {
+			out.Codecs = append(out.Codecs, codec)
 		}
-		params, err := toParameters(c.GetParameters())
-		if err != nil {
-			return out, err
-		}
-		out.Codecs = append(out.Codecs, ortc.RtpCodecParameters{
-			MimeType: c.GetMimeType(), PayloadType: payloadType, ClockRate: c.GetClockRate(),
-			Channels: c.GetChannels(), Parameters: params, RtcpFeedback: toFeedback(c.GetRtcpFeedback()),
-		})
 	}
 	for _, e := range in.GetHeaderExtensions() {
-		id, err := narrow("header extension id", e.GetId())
-		if err != nil {
+		extension, err := toExtensionParameters(e)
+		if err != nil && ortc.IsKnownExtension(e.GetUri()) {
 			return out, err
 		}
-		params, err := toParameters(e.GetParameters())
-		if err != nil {
-			return out, err
+		if err == nil {
+			out.HeaderExtensions = append(out.HeaderExtensions, extension)
 		}
-		out.HeaderExtensions = append(out.HeaderExtensions, ortc.RtpHeaderExtensionParameters{
-			URI: e.GetUri(), ID: id, Encrypt: e.GetEncrypt(), Parameters: params,
-		})
 	}
 	for _, e := range in.GetEncodings() {
 		payloadType, err := narrow("codec payload type", e.GetCodecPayloadType())
@@ -211,6 +200,30 @@ func toRtpParameters(in *workerv1.RtpParameters) (ortc.RtpParameters, error) {
 		})
 	}
 	return out, nil
+}
+
+func toCodecParameters(c *workerv1.RtpCodecParameters) (ortc.RtpCodecParameters, error) {
+	if err := bounded(len(c.GetRtcpFeedback())); err != nil {
+		return ortc.RtpCodecParameters{}, err
+	}
+	payloadType, err := narrow("payload type", c.GetPayloadType())
+	if err != nil {
+		return ortc.RtpCodecParameters{}, err
+	}
+	params, err := toParameters(c.GetParameters())
+	return ortc.RtpCodecParameters{
+		MimeType: c.GetMimeType(), PayloadType: payloadType, ClockRate: c.GetClockRate(),
+		Channels: c.GetChannels(), Parameters: params, RtcpFeedback: toFeedback(c.GetRtcpFeedback()),
+	}, err
+}
+
+func toExtensionParameters(e *workerv1.RtpHeaderExtensionParameters) (ortc.RtpHeaderExtensionParameters, error) {
+	id, err := narrow("header extension id", e.GetId())
+	if err != nil {
+		return ortc.RtpHeaderExtensionParameters{}, err
+	}
+	params, err := toParameters(e.GetParameters())
+	return ortc.RtpHeaderExtensionParameters{URI: e.GetUri(), ID: id, Encrypt: e.GetEncrypt(), Parameters: params}, err
 }
 
 func fromRtpParameters(in ortc.RtpParameters) *workerv1.RtpParameters {

@@ -76,6 +76,7 @@ func negotiate(produce *workerv1.RtpParameters, listen *workerv1.RtpCapabilities
 	if err != nil {
 		return nil, err
 	}
+	params = ortc.SentRtpParameters(params)
 	caps, err := toRtpCapabilities(listen)
 	if err != nil {
 		return nil, err
@@ -274,18 +275,126 @@ func TestHostileRtpCapabilities(t *testing.T) {
 	for name, spoil := range map[string]func(*workerv1.RtpCapabilities){
 		"many codecs":     func(c *workerv1.RtpCapabilities) { c.Codecs = make([]*workerv1.RtpCodecCapability, 257) },
 		"many extensions": func(c *workerv1.RtpCapabilities) { c.HeaderExtensions = make([]*workerv1.RtpHeaderExtension, 257) },
-		"much feedback":   func(c *workerv1.RtpCapabilities) { c.Codecs[0].RtcpFeedback = make([]*workerv1.RtcpFeedback, 257) },
-		"payload type":    func(c *workerv1.RtpCapabilities) { c.Codecs[0].PreferredPayloadType = new(uint32(356)) },
-		"extension id":    func(c *workerv1.RtpCapabilities) { c.HeaderExtensions[0].PreferredId = 256 },
-		"parameter": func(c *workerv1.RtpCapabilities) {
-			c.Codecs[0].Parameters.Fields["k"] = structpb.NewListValue(&structpb.ListValue{})
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			caps := decode(t, shippedCapabilities, &workerv1.RtpCapabilities{})
 			spoil(caps)
 			if _, err := toRtpCapabilities(caps); !errors.Is(err, errs.ErrInvalid) {
 				t.Fatalf("got %v", err)
+			}
+		})
+	}
+}
+
+// TestOtherCodecsDoNoHarm lists beside Opus what no router knows, and nonsense: the
+// listener gets what it would get without.
+func TestOtherCodecsDoNoHarm(t *testing.T) {
+	list := func(values ...*structpb.Value) *structpb.Value {
+		return structpb.NewListValue(&structpb.ListValue{Values: values})
+	}
+	odd := &structpb.Struct{Fields: map[string]*structpb.Value{
+		"": structpb.NewStringValue("111/111"), "a=b;c": structpb.NewNumberValue(0.5), "list": list(list()), "null": structpb.NewNullValue(),
+		"true": structpb.NewBoolValue(true), "line\r\n": structpb.NewStringValue("x\r\na=y"), "nan": structpb.NewNumberValue(math.NaN()),
+		"object": structpb.NewStructValue(&structpb.Struct{}), "no kind": {}, strings.Repeat("k", 1000): structpb.NewStringValue(strings.Repeat("v", 1000)),
+	}}
+	feedback := make([]*workerv1.RtcpFeedback, 300)
+	for name, spoil := range map[string]func(*workerv1.RtpCapabilities){
+		"RED": func(c *workerv1.RtpCapabilities) {
+			red := &workerv1.RtpCodecCapability{Kind: "audio", MimeType: "audio/red", PreferredPayloadType: new(uint32(63)), ClockRate: 48000, Channels: new(uint32(2)), Parameters: odd}
+			c.Codecs = append([]*workerv1.RtpCodecCapability{red}, c.Codecs...)
+		},
+		"nonsense": func(c *workerv1.RtpCapabilities) {
+			c.Codecs = append([]*workerv1.RtpCodecCapability{
+				{}, nil, {MimeType: "opus"}, {MimeType: "audio/"}, {Kind: "smell", MimeType: "x\r\n"}, {MimeType: strings.Repeat("y", 5000)},
+				{MimeType: "video/H264", PreferredPayloadType: new(uint32(4711)), Parameters: odd, RtcpFeedback: feedback},
+				{MimeType: "audio/opus", ClockRate: 48000, PreferredPayloadType: new(uint32(100))},
+			}, c.Codecs...)
+		},
+		"a hundred codecs": func(c *workerv1.RtpCapabilities) {
+			for i := range 100 {
+				c.Codecs = append([]*workerv1.RtpCodecCapability{{Kind: "video", MimeType: "video/x", PreferredPayloadType: new(uint32(i % 5)), ClockRate: 1}}, c.Codecs...)
+			}
+		},
+		"Opus with odd parameters": func(c *workerv1.RtpCapabilities) { c.Codecs[0].Parameters = odd },
+		"Opus with odd feedback": func(c *workerv1.RtpCapabilities) {
+			c.Codecs[0].RtcpFeedback = append([]*workerv1.RtcpFeedback{nil, {Type: ""}, {Type: "a\r\nb"}, {Type: strings.Repeat("z", 999)}}, c.Codecs[0].RtcpFeedback...)
+		},
+		"Opus of no kind": func(c *workerv1.RtpCapabilities) {
+			c.Codecs[0].Kind, c.Codecs[0].PreferredPayloadType = "smell", new(uint32(200))
+		},
+		"extensions": func(c *workerv1.RtpCapabilities) {
+			c.HeaderExtensions = append([]*workerv1.RtpHeaderExtension{
+				nil, {Uri: "x\r\n"}, {Kind: "smell", Uri: ortc.URIMid, PreferredId: 300}, {Uri: ortc.URIMid}, {Uri: "urn:x", PreferredId: 1, Direction: new("up")},
+			}, c.HeaderExtensions...)
+			for i := range 100 {
+				c.HeaderExtensions = append(c.HeaderExtensions, &workerv1.RtpHeaderExtension{Uri: "urn:y", PreferredId: uint32(i)})
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clean := decode(t, shippedCapabilities, &workerv1.RtpCapabilities{})
+			want, err := negotiate(decode(t, chromiumProduce, &workerv1.RtpParameters{}), clean)
+			if err != nil {
+				t.Fatal(err)
+			}
+			spoil(clean)
+			got, err := negotiate(decode(t, chromiumProduce, &workerv1.RtpParameters{}), clean)
+			if err != nil || !proto.Equal(got, want) {
+				t.Fatalf("got  %v, %v\nwant %v", got, err, want)
+			}
+		})
+	}
+}
+
+// TestOtherCodecsOfAProducer lists what is not sent.
+func TestOtherCodecsOfAProducer(t *testing.T) {
+	caps := decode(t, shippedCapabilities, &workerv1.RtpCapabilities{})
+	want, err := negotiate(decode(t, chromiumProduce, &workerv1.RtpParameters{}), caps)
+	if err != nil {
+		t.Fatal(err)
+	}
+	red := func() *workerv1.RtpCodecParameters {
+		return &workerv1.RtpCodecParameters{MimeType: "audio/red", PayloadType: 63, ClockRate: 48000, Channels: new(uint32(2)), Parameters: &structpb.Struct{
+			Fields: map[string]*structpb.Value{"": structpb.NewStringValue("111/111"), "x": structpb.NewNumberValue(0.5)},
+		}}
+	}
+	cn := &workerv1.RtpCodecParameters{MimeType: "audio/CN", PayloadType: 13, ClockRate: 8000}
+	for name, row := range map[string]struct {
+		spoil func(*workerv1.RtpParameters)
+		text  string // of the refusal
+	}{
+		"RED and comfort noise beside": {func(p *workerv1.RtpParameters) { p.Codecs = append(p.Codecs, red(), cn) }, ""},
+		"comfort noise first":          {func(p *workerv1.RtpParameters) { p.Codecs = append([]*workerv1.RtpCodecParameters{cn}, p.Codecs...) }, ""},
+		"one number for two": {func(p *workerv1.RtpParameters) {
+			p.Codecs = append(p.Codecs, &workerv1.RtpCodecParameters{MimeType: "audio/PCMU", PayloadType: 111, ClockRate: 8000})
+		}, ""},
+		"Opus is named": {func(p *workerv1.RtpParameters) {
+			first := &workerv1.RtpCodecParameters{MimeType: "audio/PCMU", PayloadType: 0, ClockRate: 8000}
+			p.Codecs = append([]*workerv1.RtpCodecParameters{first}, p.Codecs...)
+			p.Encodings[0].CodecPayloadType = new(uint32(111))
+		}, ""},
+		"unknown extensions": {func(p *workerv1.RtpParameters) {
+			p.HeaderExtensions = append(p.HeaderExtensions,
+				&workerv1.RtpHeaderExtensionParameters{Uri: "urn:x y", Id: 1, Encrypt: true}, &workerv1.RtpHeaderExtensionParameters{Uri: "urn:z", Id: 999})
+		}, ""},
+		"another codec is sent": {func(p *workerv1.RtpParameters) {
+			p.Codecs = append([]*workerv1.RtpCodecParameters{{MimeType: "audio/PCMU", PayloadType: 0, ClockRate: 8000}}, p.Codecs...)
+		}, "codec audio/PCMU"},
+		"comfort noise alone": {func(p *workerv1.RtpParameters) { p.Codecs = []*workerv1.RtpCodecParameters{cn} }, "codec audio/CN"},
+		"Opus is malformed":   {func(p *workerv1.RtpParameters) { p.Codecs[0].Parameters = red().GetParameters() }, "no whole number"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := decode(t, chromiumProduce, &workerv1.RtpParameters{})
+			row.spoil(p)
+			got, err := negotiate(p, caps)
+			if row.text != "" {
+				if err == nil || !strings.Contains(err.Error(), row.text) {
+					t.Fatalf("got %v, %v, want %q", got, err, row.text)
+				}
+				return
+			}
+			if err != nil || !proto.Equal(got, want) {
+				t.Fatalf("got  %v, %v\nwant %v", got, err, want)
 			}
 		})
 	}

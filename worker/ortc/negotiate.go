@@ -36,6 +36,40 @@ func RouterRtpCapabilities() RtpCapabilities {
 	}
 }
 
+// SentRtpParameters returns what counts of a producer's parameters: the codec that is
+// sent, which is the one that the encoding names or else the first, and the header
+// extensions that routers know. Endpoints list more of both, under numbers and
+// parameters of their own, and do not send it.
+func SentRtpParameters(p RtpParameters) RtpParameters {
+	if sent := sentCodec(p); sent >= 0 {
+		p.Codecs = p.Codecs[sent : sent+1 : sent+1]
+	}
+	p.HeaderExtensions = slices.DeleteFunc(slices.Clone(p.HeaderExtensions), func(e RtpHeaderExtensionParameters) bool {
+		return !IsKnownExtension(e.URI)
+	})
+	return p
+}
+
+// sentCodec returns the index of the codec that is sent, -1 when there is none.
+func sentCodec(p RtpParameters) int {
+	if len(p.Encodings) == 1 && p.Encodings[0].CodecPayloadType != 0 {
+		return slices.IndexFunc(p.Codecs, func(c RtpCodecParameters) bool {
+			return c.PayloadType == p.Encodings[0].CodecPayloadType
+		})
+	}
+	main := slices.IndexFunc(p.Codecs, func(c RtpCodecParameters) bool { return !isAuxiliary(c.MimeType) })
+	if main < 0 && len(p.Codecs) > 0 {
+		return 0
+	}
+	return main
+}
+
+// isAuxiliary reports whether a codec carries no media by itself.
+func isAuxiliary(mimeType string) bool {
+	_, name, _ := strings.Cut(strings.ToLower(mimeType), "/")
+	return slices.Contains([]string{"cn", "telephone-event", "rtx", "ulpfec", "flexfec", "flexfec-03"}, name)
+}
+
 // ProducerRtpMapping validates a producer's parameters and maps its payload types
 // to the router's. Malformed parameters are an errs.ErrInvalid, a codec that the
 // router lacks is an errs.ErrUnsupported.
@@ -118,13 +152,11 @@ func ConsumableRtpParameters(kind string, p RtpParameters, caps RtpCapabilities,
 }
 
 // ConsumerRtpParameters are the parameters of one consumer: of the consumable
-// ones, what the endpoint supports, under the given SSRC and mid. Malformed
-// capabilities are an errs.ErrInvalid, no common codec is an errs.ErrUnsupported.
+// ones, what the endpoint supports, under the given SSRC and mid. No common codec
+// is an errs.ErrUnsupported. An endpoint may list whatever it can do and however it
+// calls it: nothing counts but the codecs and header extensions in common.
 // Codec parameters are shared with the consumable ones: nobody may change either.
 func ConsumerRtpParameters(consumable RtpParameters, caps RtpCapabilities, ssrc uint32, mid string) (RtpParameters, error) {
-	if err := ValidateRtpCapabilities(caps); err != nil {
-		return RtpParameters{}, err
-	}
 	out := RtpParameters{Mid: mid, Rtcp: consumable.Rtcp}
 	for i := range consumable.Codecs {
 		c := consumable.Codecs[i]
@@ -132,7 +164,8 @@ func ConsumerRtpParameters(consumable RtpParameters, caps RtpCapabilities, ssrc 
 		if matched == nil {
 			continue
 		}
-		c.RtcpFeedback = slices.Clone(matched.RtcpFeedback)
+		c.RtcpFeedback = slices.DeleteFunc(slices.Clone(matched.RtcpFeedback), func(fb RtcpFeedback) bool { return !validFeedback(fb) })
+		c.RtcpFeedback = c.RtcpFeedback[:min(len(c.RtcpFeedback), maxFeedback)]
 		out.Codecs = append(out.Codecs, c)
 	}
 	if len(out.Codecs) == 0 {

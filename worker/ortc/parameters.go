@@ -1,5 +1,7 @@
 package ortc
 
+import "strings"
+
 // Header extension URIs that the router knows.
 const (
 	URIMid             = "urn:ietf:params:rtp-hdrext:sdes:mid"
@@ -21,12 +23,23 @@ const (
 	parameterApt = "apt" // of RTX: the payload type that is sent again (RFC 4588 section 8)
 )
 
+// IsOpus reports whether a mime type is that of the only codec that routers offer.
+func IsOpus(mimeType string) bool { return strings.EqualFold(mimeType, mimeOpus) }
+
+// IsKnownExtension reports whether routers know a header extension.
+func IsKnownExtension(uri string) bool {
+	switch uri {
+	case URIMid, URIAbsSendTime, URITransportWideCC, URIAudioLevel:
+		return true
+	}
+	return false
+}
+
 // Directions of a header extension, seen from the side that states them.
 const (
 	directionSendRecv = "sendrecv"
 	directionSendOnly = "sendonly"
 	directionRecvOnly = "recvonly"
-	directionInactive = "inactive"
 )
 
 // Parameters are codec-specific (fmtp) parameters. A value is a string or an

@@ -21,36 +21,6 @@ const (
 
 const maxPayloadType = 127
 
-// ValidateRtpCapabilities checks bounds and form. Codecs and header extensions of
-// kinds that nobody carries here are allowed: an endpoint may say all it can do.
-// Faults wrap errs.ErrInvalid.
-func ValidateRtpCapabilities(caps RtpCapabilities) error {
-	if n := len(caps.Codecs); n > maxCodecs {
-		return invalid("%d codecs, want at most %d", n, maxCodecs)
-	}
-	if n := len(caps.HeaderExtensions); n > maxExtensions {
-		return invalid("%d header extensions, want at most %d", n, maxExtensions)
-	}
-	for i := range caps.Codecs {
-		c := &caps.Codecs[i]
-		if err := validateCodec(c.MimeType, c.ClockRate, c.PreferredPayloadType, c.Parameters, c.RtcpFeedback); err != nil {
-			return err
-		}
-	}
-	for _, e := range caps.HeaderExtensions {
-		if e.Kind != "" && e.Kind != KindAudio && e.Kind != kindVideo {
-			return invalid("header extension kind %q", cut(e.Kind))
-		}
-		if err := validateExtension(e.URI, e.PreferredID); err != nil {
-			return err
-		}
-		if !validDirection(e.Direction) {
-			return invalid("header extension %q: direction %q", e.URI, cut(e.Direction))
-		}
-	}
-	return nil
-}
-
 // ValidateRtpParameters checks what a producer sends: bounds, form, and that it
 // is one audio encoding whose packets can be recognised. Faults wrap
 // errs.ErrInvalid.
@@ -96,7 +66,7 @@ func validateCodecs(codecs []RtpCodecParameters) error {
 		if c.PayloadType >= 64 && c.PayloadType <= 95 {
 			return invalid("payload type %d cannot be told from RTCP", c.PayloadType)
 		}
-		if strings.EqualFold(c.MimeType, mimeOpus) {
+		if IsOpus(c.MimeType) {
 			if err := validateOpus(c.Parameters); err != nil {
 				return err
 			}
@@ -183,11 +153,16 @@ func validateFeedback(feedback []RtcpFeedback) error {
 		return invalid("%d rtcp feedback kinds, want at most %d", n, maxFeedback)
 	}
 	for _, fb := range feedback {
-		if fb.Type == "" || len(fb.Type) > maxText || len(fb.Parameter) > maxText || !isPrintable(fb.Type+fb.Parameter) {
+		if !validFeedback(fb) {
 			return invalid("rtcp feedback %q %q", cut(fb.Type), cut(fb.Parameter))
 		}
 	}
 	return nil
+}
+
+// validFeedback reports whether fb can stand in a line of SDP.
+func validFeedback(fb RtcpFeedback) bool {
+	return fb.Type != "" && len(fb.Type) <= maxText && len(fb.Parameter) <= maxText && isPrintable(fb.Type+fb.Parameter)
 }
 
 // validateParameters wants what can stand in an fmtp line of SDP: clients put
@@ -251,14 +226,6 @@ func validateExtension(uri string, id uint8) error {
 		return invalid("header extension %q: id missing", uri)
 	}
 	return nil
-}
-
-func validDirection(direction string) bool {
-	switch direction {
-	case "", directionSendRecv, directionSendOnly, directionRecvOnly, directionInactive:
-		return true
-	}
-	return false
 }
 
 // isVisible reports whether s is ASCII without blanks and control characters.

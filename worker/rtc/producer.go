@@ -136,6 +136,7 @@ func newProducer(t *transport, p *ProduceParams) (*producer, error) {
 		// Consumers need one (RFC 3550 section 6.5.1).
 		p.RtpParameters.Rtcp.CNAME = rand.Text()
 	}
+	p.RtpParameters = ortc.SentRtpParameters(p.RtpParameters)
 	mapping, err := ortc.ProducerRtpMapping(p.RtpParameters, t.router.caps)
 	if err != nil {
 		return nil, err
