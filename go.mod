@@ -2,6 +2,9 @@ module github.com/dspeak/sfu
 
 go 1.26.8
 
+// Some clients' certificates have a negative serial number. Only their fingerprint counts.
+godebug x509negativeserial=1
+
 require (
 	github.com/cenkalti/backoff/v5 v5.0.3
 	github.com/coreos/go-systemd/v22 v22.7.0

@@ -50,8 +50,6 @@ type DtlsFingerprint struct {
 type DtlsParameters struct {
 	Role         string
 	Fingerprints []DtlsFingerprint
-
-	request ledger.Digest // of the call, as below
 }
 
 // CreateTransportParams says what transport to make.
@@ -64,7 +62,7 @@ type CreateTransportParams struct {
 	// AppData is opaque, at most 16 KiB, and returned by Dump.
 	AppData []byte
 
-	request ledger.Digest
+	request ledger.Digest // of the call, as below
 }
 
 // TransportInfo is what a client needs to reach a transport.

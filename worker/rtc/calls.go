@@ -4,8 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 
 	"github.com/dspeak/sfu/internal/ident"
+	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/ortc"
 )
@@ -80,10 +82,18 @@ func (l *Loop) CreateTransport(ctx context.Context, p CreateTransportParams) (Tr
 
 // ConnectTransport gives a transport the remote DTLS parameters, once, and returns
 // the worker's own role, "client" or "server". Errors: ErrNotFound, ErrExists (it
-// is connected already, with others), ErrInvalid.
+// is connected already, with others), ErrInvalid (the role, or no fingerprint can be
+// read). Another spelling of the same parameters is no difference.
 func (l *Loop) ConnectTransport(ctx context.Context, id ident.TransportID, p DtlsParameters) (string, error) {
-	p.request = digestOf(p)
-	return onLoop(ctx, l, func() (string, error) { return l.connectTransport(id, p) })
+	remote, err := readDtlsParameters(p)
+	if err != nil {
+		return "", fmt.Errorf("connect transport %s: %w", id, err)
+	}
+	request := digestOf(struct {
+		Role         handshake.Role
+		Fingerprints []handshake.Fingerprint
+	}{remote.role, remote.prints})
+	return onLoop(ctx, l, func() (string, error) { return l.connectTransport(id, remote, request) })
 }
 
 // CloseTransport closes a transport with its producers and consumers. No event

@@ -54,7 +54,7 @@ func TestCallErrors(t *testing.T) {
 		wantErr(t, err, errs.ErrInvalid)
 	}
 	_, err = r.ConnectTransport(ctx, a.transport, DtlsParameters{Fingerprints: []DtlsFingerprint{{Algorithm: "sha-1", Value: "AB"}}})
-	wantErr(t, err, errs.ErrUnsupported)
+	wantErr(t, err, errs.ErrInvalid)
 	_, err = r.ConnectTransport(ctx, "nope", DtlsParameters{Fingerprints: good})
 	wantErr(t, err, errs.ErrNotFound)
 	role, err := r.ConnectTransport(ctx, a.transport, DtlsParameters{Role: "auto", Fingerprints: good})

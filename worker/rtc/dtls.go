@@ -2,12 +2,10 @@ package rtc
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -32,8 +30,6 @@ const (
 	// recordHeader is the size of a DTLS record header; the epoch is at epochOffset.
 	recordHeader = 13
 	epochOffset  = 3
-
-	maxFingerprints = 8
 )
 
 // dtlsState is where a transport's DTLS stands. The serialised state of a finished
@@ -50,36 +46,38 @@ type dtlsState struct {
 	alerted   instant
 }
 
+// remoteDTLS is what a ConnectTransport call says, in one spelling.
+type remoteDTLS struct {
+	role   handshake.Role // ours
+	prints []handshake.Fingerprint
+}
+
 // connectTransport sets the remote parameters and fixes our role.
-func (l *Loop) connectTransport(id ident.TransportID, p DtlsParameters) (string, error) {
+func (l *Loop) connectTransport(id ident.TransportID, remote remoteDTLS, request ledger.Digest) (string, error) {
 	t, err := l.transportByID(id)
 	if err != nil {
 		return "", fmt.Errorf("connect: %w", err)
 	}
 	if t.dtls.role != 0 {
-		if t.rec.ConnectedBy == p.request {
+		if t.rec.ConnectedBy == request {
 			return roleName(t.dtls.role), nil
 		}
 		return "", fmt.Errorf("connect transport %s: connected already: %w", id, errs.ErrExists)
 	}
-	role, prints, err := checkDtlsParameters(p)
-	if err == nil {
-		err = l.recordRemote(t, role, prints, p.request)
-	}
-	if err != nil {
+	if err := l.recordRemote(t, remote, request); err != nil {
 		return "", fmt.Errorf("connect transport %s: %w", id, err)
 	}
-	t.dtls.role, t.dtls.remote, t.awaited = role, prints, l.now
+	t.dtls.role, t.dtls.remote, t.awaited = remote.role, remote.prints, l.now
 	l.startClientHandshake(t)
-	if role == handshake.Server && len(t.dtls.early) > 0 {
+	if remote.role == handshake.Server && len(t.dtls.early) > 0 {
 		l.startHandshake(t)
 	}
-	return roleName(role), nil
+	return roleName(remote.role), nil
 }
 
 // recordRemote puts the remote DTLS parameters into the ledger.
-func (l *Loop) recordRemote(t *transport, role handshake.Role, prints []handshake.Fingerprint, request ledger.Digest) error {
-	b, err := json.Marshal(prints)
+func (l *Loop) recordRemote(t *transport, remote remoteDTLS, request ledger.Digest) error {
+	b, err := json.Marshal(remote.prints)
 	if err != nil {
 		return fmt.Errorf("encode fingerprints: %w", err)
 	}
@@ -87,58 +85,28 @@ func (l *Loop) recordRemote(t *transport, role handshake.Role, prints []handshak
 		return err
 	}
 	t.rec.ConnectedBy = request
-	t.rec.Role.Store(uint32(role))
+	t.rec.Role.Store(uint32(remote.role))
 	return nil
 }
 
-// checkDtlsParameters returns our role and the remote fingerprints.
-func checkDtlsParameters(p DtlsParameters) (handshake.Role, []handshake.Fingerprint, error) {
-	var role handshake.Role
+// readDtlsParameters checks what a client says of itself.
+func readDtlsParameters(p DtlsParameters) (remoteDTLS, error) {
+	var remote remoteDTLS
 	switch p.Role {
 	case "", "auto", "client":
-		role = handshake.Server
+		remote.role = handshake.Server
 	case "server":
-		role = handshake.Client
+		remote.role = handshake.Client
 	default:
-		return 0, nil, fmt.Errorf("dtls role %q: %w", p.Role[:min(len(p.Role), 32)], errs.ErrInvalid)
+		return remote, fmt.Errorf("dtls role %q: %w", p.Role[:min(len(p.Role), 32)], errs.ErrInvalid)
 	}
-	if n := len(p.Fingerprints); n == 0 || n > maxFingerprints {
-		return 0, nil, fmt.Errorf("%d dtls fingerprints, want 1 to %d: %w", n, maxFingerprints, errs.ErrInvalid)
+	prints := make([]handshake.Fingerprint, len(p.Fingerprints))
+	for i, f := range p.Fingerprints {
+		prints[i] = handshake.Fingerprint(f)
 	}
-	prints := make([]handshake.Fingerprint, 0, len(p.Fingerprints))
-	for _, f := range p.Fingerprints {
-		if len(f.Algorithm) > 16 || f.Value == "" || len(f.Value) > 256 {
-			return 0, nil, fmt.Errorf("dtls fingerprint malformed: %w", errs.ErrInvalid)
-		}
-		size := digestSize(f.Algorithm)
-		if size == 0 {
-			continue // another may serve
-		}
-		digest, err := hex.DecodeString(strings.ReplaceAll(f.Value, ":", ""))
-		if err != nil || len(digest) != size {
-			return 0, nil, fmt.Errorf("dtls fingerprint is no %s digest: %w", strings.ToLower(f.Algorithm), errs.ErrInvalid)
-		}
-		prints = append(prints, handshake.Fingerprint{Algorithm: f.Algorithm, Value: f.Value})
-	}
-	if len(prints) == 0 {
-		return 0, nil, fmt.Errorf("no dtls fingerprint of sha-256, sha-384 or sha-512: %w", errs.ErrUnsupported)
-	}
-	return role, prints, nil
-}
-
-// digestSize is the size in bytes of a digest that is accepted for a certificate,
-// 0 for any other (RFC 8122 section 5 has older ones).
-func digestSize(algorithm string) int {
-	switch strings.ToLower(algorithm) {
-	case "sha-256":
-		return 32
-	case "sha-384":
-		return 48
-	case "sha-512":
-		return 64
-	default:
-		return 0
-	}
+	var err error
+	remote.prints, err = handshake.ReadFingerprints(prints)
+	return remote, err
 }
 
 func roleName(r handshake.Role) string {
