@@ -61,6 +61,19 @@ func TestCallErrors(t *testing.T) {
 	if err != nil || role != "server" {
 		t.Fatalf("role %q, %v", role, err)
 	}
+	unread := DtlsFingerprint{Algorithm: "sha-512", Value: "unreadable"}
+	for _, same := range []DtlsParameters{
+		{Role: "client", Fingerprints: good},
+		{Fingerprints: []DtlsFingerprint{unread, {Algorithm: "SHA256", Value: strings.Repeat("ab", 32)}}},
+		{Role: "auto", Fingerprints: append(good[:1:1], DtlsFingerprint{Algorithm: "sha-256", Value: strings.Repeat("aB ", 32)})},
+	} {
+		if role, err := r.ConnectTransport(ctx, a.transport, same); err != nil || role != "server" {
+			t.Errorf("again as %v: role %q, %v", same, role, err)
+		}
+	}
+	another := []DtlsFingerprint{{Algorithm: "sha-256", Value: strings.Repeat("AC", 32)}}
+	_, err = r.ConnectTransport(ctx, a.transport, DtlsParameters{Role: "auto", Fingerprints: another})
+	wantErr(t, err, errs.ErrExists)
 	_, err = r.ConnectTransport(ctx, a.transport, DtlsParameters{Role: "server", Fingerprints: good})
 	wantErr(t, err, errs.ErrExists)
 

@@ -230,10 +230,36 @@ func TestReportsBothWays(t *testing.T) {
 		return c.PacketsLost == 12 && c.FractionLost == 0.25 && c.JitterMs != nil && *c.JitterMs == 10 &&
 			c.RoundTripTimeMs != nil && *c.RoundTripTimeMs < 10_000
 	})
-	s, err := r.Stats(r.ctx, StatsTarget{Producer: producer})
+	next := uint16(21)
+	r.eventually("the producer's statistics", func() bool {
+		a.speak(5, next) // a level stands for a moment only
+		next++
+		s, err := r.Stats(r.ctx, StatsTarget{Producer: producer})
+		mustNil(t, err)
+		p := s.Producers[0]
+		return p.PacketsLost == 1 && p.AudioLevelDbov != nil && *p.AudioLevelDbov == -30 && p.LastPacketAgeMs != nil && p.JitterMs > 0
+	})
+	// Nothing comes any more: what describes the moment goes, counters stay.
+	r.clock.advance(time.Second)
+	s, err := r.Stats(r.ctx, StatsTarget{Transport: b.transport})
 	mustNil(t, err)
-	if p := s.Producers[0]; p.PacketsLost != 1 || p.AudioLevelDbov == nil || *p.AudioLevelDbov != -30 || p.LastPacketAgeMs == nil {
-		t.Fatalf("producer stats %+v", p)
+	if c := s.Consumers[0]; c.AudioLevelDbov != nil || c.JitterMs == nil {
+		t.Errorf("a second later: %+v", c)
+	}
+	r.clock.advance(figureLife)
+	for target, name := range map[StatsTarget]string{{Consumer: consumer}: "consumer", {Producer: producer}: "producer"} {
+		s, err := r.Stats(r.ctx, target)
+		mustNil(t, err)
+		for _, p := range s.Producers {
+			if p.AudioLevelDbov != nil || p.JitterMs != 0 || p.PacketsLost != 1 {
+				t.Errorf("%s, later: %+v", name, p)
+			}
+		}
+		for _, c := range s.Consumers {
+			if c.AudioLevelDbov != nil || c.JitterMs != nil || c.RoundTripTimeMs != nil || c.FractionLost != 0 || c.PacketsLost != 12 {
+				t.Errorf("%s, later: %+v", name, c)
+			}
+		}
 	}
 }
 

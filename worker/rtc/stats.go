@@ -71,6 +71,11 @@ func (l *Loop) statsBelow(s *Stats, t *transport) {
 	}
 }
 
+// figureLife is how long a figure stands that describes a stretch of time (jitter, the
+// share of lost packets, a round trip) without another: three times the longest pause
+// between a browser's reports. Counters stand for ever.
+const figureLife = 15 * time.Second
+
 func (l *Loop) producerStats(p *producer) ProducerStats {
 	in := p.stream
 	s := ProducerStats{
@@ -80,9 +85,11 @@ func (l *Loop) producerStats(p *producer) ProducerStats {
 	}
 	if in.rec.RTP.Started() {
 		s.PacketsLost = in.rec.Reception.Lost()
-		s.JitterMs = in.rec.Reception.Jitter() * 1000 / float64(p.clockRate)
+		if l.now-instant(in.rec.LastSeen) < instant(figureLife) {
+			s.JitterMs = in.rec.Reception.Jitter() * 1000 / float64(p.clockRate)
+		}
 	}
-	if in.level.seen {
+	if in.level.fresh(l.now) {
 		s.AudioLevelDbov = new(int32(math.Round(in.level.smooth)))
 	}
 	return s
@@ -92,16 +99,18 @@ func (l *Loop) consumerStats(c *consumer) ConsumerStats {
 	f, v := c.entry(), &c.report
 	s := ConsumerStats{
 		Consumer: c.id, Producer: c.producer.id, Transport: c.transport.id, Router: c.transport.router.id, SSRC: c.ssrc,
-		Packets: f.packets, Bytes: f.bytes, PacketsLost: v.lost, FractionLost: float64(v.fraction) / 256,
+		Packets: f.packets, Bytes: f.bytes, PacketsLost: v.lost,
 		LastPacketAgeMs: l.ageMs(f.lastSent), Paused: c.paused, ProducerPaused: c.producer.paused, Retransmitted: v.resent,
 	}
-	if v.at != 0 {
+	if v.at != 0 && l.now-v.at < instant(figureLife) {
+		s.FractionLost = float64(v.fraction) / 256
 		s.JitterMs = new(float64(v.jitter) * 1000 / float64(c.producer.clockRate))
+		if v.roundTrip != 0 {
+			s.RoundTripTimeMs = new(float64(v.roundTrip) / float64(time.Millisecond))
+		}
 	}
-	if v.roundTrip != 0 {
-		s.RoundTripTimeMs = new(float64(v.roundTrip) / float64(time.Millisecond))
-	}
-	if level := &c.producer.stream.level; level.seen && f.lastSent != 0 {
+	heard := f.lastSent != 0 && l.now-f.lastSent < instant(levelLife)
+	if level := &c.producer.stream.level; heard && level.fresh(l.now) {
 		s.AudioLevelDbov = new(level.last)
 	}
 	return s

@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"slices"
+	"time"
 
 	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/rtp"
@@ -144,7 +145,7 @@ func (p *producer) receive(l *Loop, h *rtp.Header, payloadBytes int, at instant)
 	p.packets++
 	p.bytes += uint64(payloadBytes)
 	if v := p.levelOf(h); v != nil {
-		s.level.add(v[0])
+		s.level.add(v[0], at)
 	}
 	p.feedback(l, h, at)
 }
@@ -170,17 +171,24 @@ func mediaTime(at instant, clockRate uint32) uint32 {
 type levelMeter struct {
 	smooth float64 // dBov, -127 to 0
 	last   int32   // dBov of the last packet
-	seen   bool
+	at     instant // of the last packet; 0: never
 }
 
 // levelGain is the weight of a packet: about 100 ms at 20 ms frames.
 const levelGain = 0.2
 
+// levelLife is how long a level stands without another packet. It outlives one lost
+// packet of a client that is silent: with DTX one comes every 400 ms.
+const levelLife = 900 * time.Millisecond
+
+// fresh reports whether the level is one of now.
+func (m *levelMeter) fresh(now instant) bool { return m.at != 0 && now-m.at < instant(levelLife) }
+
 // add takes the element's byte: the voice flag, and the level as -dBov in seven bits.
-func (m *levelMeter) add(b byte) {
+func (m *levelMeter) add(b byte, at instant) {
 	m.last = -int32(b & 0x7f)
-	if !m.seen {
-		m.seen = true
+	stood := m.fresh(at)
+	if m.at = at; !stood { // nothing of a former utterance
 		m.smooth = float64(m.last)
 		return
 	}
