@@ -23,6 +23,9 @@ type pionOptions struct {
 	profile dtls.SRTPProtectionProfile // only this one; 0: all
 	server  bool                       // be the DTLS server, so that the worker is the client
 	patient bool                       // do not give a server up that does not answer for minutes
+	// announce says how the certificate's fingerprint is told to the server; nil: as it is.
+	announce    func(fingerprint) []fingerprint
+	certificate *webrtc.Certificate // nil: one of pion's own
 }
 
 // pionUser is a user with pion's PeerConnections: one to speak, one to hear.
@@ -90,6 +93,15 @@ func (u *pionUser) comeBack(t *testing.T, s *server) {
 // speak opens a transport and sends numbered packets until the test ends.
 func (u *pionUser) speak(t *testing.T) {
 	t.Helper()
+	pc, track, ssrc := u.offer(t)
+	connected(t, pc)
+	u.producer = u.produce(t, u.sendID, "0", ssrc)
+	u.speaking.Go(func() { u.talk(track) })
+}
+
+// offer opens a transport to send on, and begins to connect it.
+func (u *pionUser) offer(t *testing.T) (*webrtc.PeerConnection, *webrtc.TrackLocalStaticRTP, uint32) {
+	t.Helper()
 	params := u.createTransport(t, "send")
 	u.sendID = params.ID
 	pc := u.connection(t)
@@ -113,9 +125,7 @@ func (u *pionUser) speak(t *testing.T) {
 	if err := pc.SetRemoteDescription(webrtc.SessionDescription{Type: webrtc.SDPTypeAnswer, SDP: remote}); err != nil {
 		t.Fatal(err)
 	}
-	connected(t, pc)
-	u.producer = u.produce(t, params.ID, "0", uint32(sender.GetParameters().Encodings[0].SSRC))
-	u.speaking.Go(func() { u.talk(track) })
+	return pc, track, uint32(sender.GetParameters().Encodings[0].SSRC)
 }
 
 // talk sends a packet every 20 ms; its payload is its number.
@@ -204,7 +214,11 @@ func (u *pionUser) hearing(more uint64) func() error {
 
 func (u *pionUser) connection(t *testing.T) *webrtc.PeerConnection {
 	t.Helper()
-	pc, err := u.api.NewPeerConnection(webrtc.Configuration{})
+	var config webrtc.Configuration
+	if u.options.certificate != nil {
+		config.Certificates = []webrtc.Certificate{*u.options.certificate}
+	}
+	pc, err := u.api.NewPeerConnection(config)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -239,6 +253,9 @@ func (u *pionUser) connectTransport(t *testing.T, id, sdp string) {
 		role = "server"
 	}
 	dtlsParams := dtlsParameters{Role: role, Fingerprints: []fingerprint{{Algorithm: algorithm, Value: value}}}
+	if u.options.announce != nil {
+		dtlsParams.Fingerprints = u.options.announce(dtlsParams.Fingerprints[0])
+	}
 	u.must(t, "connect-transport", map[string]any{"transportId": id, "dtlsParameters": dtlsParams}, "transport-connected")
 }
 
