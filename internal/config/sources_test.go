@@ -71,7 +71,7 @@ func TestSurroundingBlanks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.HTTP.Port != 9000 || !c.Production() || c.Media.IPv4 != "192.0.2.1" || c.Media.IPv6 != "" || len(c.HTTP.Origins) != 1 ||
+	if c.HTTP.Port != 9000 || !c.Production() || c.Media.IPv4 != "192.0.2.1" || c.Media.IPv6 != "" || c.HTTP.Origins.String() != "https://a.example.org" ||
 		c.HTTP.Host != "::1" || c.Workers.Count != 2 {
 		t.Errorf("%+v", c)
 	}
