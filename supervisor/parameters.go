@@ -117,7 +117,10 @@ func dtlsParametersFrom(b []byte) (*workerv1.DtlsParameters, error) {
 	if err := json.Unmarshal(b, &object); err != nil {
 		return nil, fmt.Errorf("malformed DtlsParameters: %w", errs.ErrInvalid)
 	}
-	list, ok := object["fingerprints"]
+	var list []json.RawMessage
+	if json.Unmarshal(object["fingerprints"], &list) != nil {
+		return nil, fmt.Errorf("malformed DtlsParameters: %w", errs.ErrInvalid)
+	}
 	object["fingerprints"] = json.RawMessage("[]")
 	rest, err := json.Marshal(object)
 	if err == nil {
@@ -127,13 +130,13 @@ func dtlsParametersFrom(b []byte) (*workerv1.DtlsParameters, error) {
 	if err != nil {
 		return nil, fmt.Errorf("malformed DtlsParameters: %w", errs.ErrInvalid)
 	}
-	for _, raw := range items(list) {
+	for _, raw := range list {
 		f := &workerv1.DtlsFingerprint{}
 		if fromJSON(raw, f) == nil && len(params.GetFingerprints()) < maxEntries {
 			params.Fingerprints = append(params.Fingerprints, f)
 		}
 	}
-	if !ok || len(params.GetFingerprints()) == 0 {
+	if len(params.GetFingerprints()) == 0 {
 		return nil, fmt.Errorf("no readable fingerprint: %w", errs.ErrInvalid)
 	}
 	return params, nil
