@@ -19,11 +19,13 @@ type adoptions struct {
 	mu   sync.Mutex
 	left map[ident.Slot]struct{} // guarded by mu; nil: the registry is built
 	done chan struct{}           // closed when none is left
+	// built is closed when the registry has what they told.
+	built chan struct{}
 }
 
 // newAdoptions expects the slots of what is left of a former supervisor.
 func newAdoptions(remains []*process.Remains) *adoptions {
-	a := &adoptions{left: map[ident.Slot]struct{}{}, done: make(chan struct{})}
+	a := &adoptions{left: map[ident.Slot]struct{}{}, done: make(chan struct{}), built: make(chan struct{})}
 	for _, r := range remains {
 		if !r.GoesOn() {
 			continue
@@ -36,6 +38,7 @@ func newAdoptions(remains []*process.Remains) *adoptions {
 	}
 	if len(a.left) == 0 {
 		close(a.done)
+		close(a.built)
 	}
 	return a
 }

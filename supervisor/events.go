@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/dspeak/sfu/internal/ident"
 	interopwire "github.com/dspeak/sfu/interop/wire"
@@ -11,6 +12,9 @@ import (
 	"github.com/dspeak/sfu/signaling/wire"
 	"github.com/dspeak/sfu/supervisor/process"
 )
+
+// crashedReason is what users are told whose worker lost its state.
+const crashedReason = "worker crashed"
 
 // followWorkers handles the pool's events until they end.
 func (b *backend) followWorkers(ctx context.Context, events <-chan process.Event) {
@@ -45,7 +49,7 @@ func (b *backend) workerDown(e process.Event) {
 	defer b.registry.mu.Unlock()
 	for _, ch := range b.registry.channels {
 		if ch.on(e.Slot, e.Epoch) {
-			b.loseRouterLocked(ch, "worker crashed")
+			b.loseRouterLocked(ch, crashedReason)
 		}
 	}
 }
@@ -58,7 +62,7 @@ func (ch *channel) on(slot ident.Slot, epoch ident.Epoch) bool {
 // loseRouterLocked forgets a channel's media, and tells its users. The next request
 // that needs media places the channel anew.
 func (b *backend) loseRouterLocked(ch *channel, reason string) {
-	ch.router = nil
+	ch.carried, ch.router = ch.weightLocked(time.Now()), nil
 	for _, u := range ch.users {
 		for _, t := range u.transports {
 			for _, s := range u.sessions {

@@ -43,6 +43,7 @@ func (b *backend) rebuild(ctx context.Context, limit time.Duration) {
 	if len(slots) == 0 {
 		return
 	}
+	defer close(b.adoptions.built)
 	patience, cancel := lapse.WithTimeout(ctx, limit)
 	b.adoptions.await(patience)
 	cancel()
@@ -58,19 +59,7 @@ func (b *backend) rebuild(ctx context.Context, limit time.Duration) {
 			re.worker(w)
 		}
 	}
-	r := b.registry
-	r.mu.Lock()
-	users := 0
-	r.channels = re.finish()
-	for _, ch := range r.channels {
-		for _, u := range ch.users {
-			b.startGraceLocked(u) //nolint:contextcheck // its end outlasts the start
-			users++
-		}
-	}
-	r.emptied = re.emptied
-	channels := len(r.channels)
-	r.mu.Unlock()
+	channels, users := b.takeRebuilt(re) //nolint:contextcheck // the users' grace outlasts the start
 	b.log.Info("registry rebuilt", slog.Int("workers", len(slots)), slog.Int("channels", channels), slog.Int("users", users))
 	for _, c := range re.junk {
 		b.carryOut(ctx, c)
@@ -80,6 +69,30 @@ func (b *backend) rebuild(ctx context.Context, limit time.Duration) {
 			b.reconcileLater(ctx, w.slot, w.epoch)
 		}
 	}
+}
+
+// takeRebuilt makes the rebuilt channels those of the registry, and returns how many
+// there are, and how many users in them.
+func (b *backend) takeRebuilt(re *rebuilder) (channels, users int) {
+	r, now := b.registry, time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.channels = re.finish()
+	for _, ch := range r.channels {
+		r.ownLocked(ch.router, ch.id, now)
+		for _, u := range ch.users {
+			b.startGraceLocked(u)
+			users++
+		}
+	}
+	r.emptied = re.emptied
+	b.rejoinQuarantineLocked(now)
+	for _, ch := range r.channels {
+		if ch.router != nil && !b.current(ch.router) { // that event came before there were channels
+			b.loseRouterLocked(ch, crashedReason)
+		}
+	}
+	return len(r.channels), users
 }
 
 // askAdopted asks a worker for its state, nil when it does not tell: then all that it

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 	"strings"
@@ -28,7 +29,7 @@ func (l *lab) succeed(grace time.Duration) {
 	}
 	l.backend = &backend{
 		registry: newRegistry(), workers: l.pool, presence: l.main, log: slog.New(slog.DiscardHandler),
-		takeovers: newTakeovers(len(l.workers)), adoptions: &adoptions{slots: slots, alone: time.Now(), left: map[ident.Slot]struct{}{}, done: make(chan struct{})},
+		takeovers: newTakeovers(len(l.workers)), adoptions: &adoptions{slots: slots, alone: time.Now(), left: map[ident.Slot]struct{}{}, done: make(chan struct{}), built: make(chan struct{})},
 		addresses: newAddresses(config.Config{Environment: config.Production, Media: config.Media{IPv4: "192.0.2.9", IPv4Port: 12825}}, former.addresses.served, former.log),
 		grace:     grace, cooldown: former.cooldown,
 	}
@@ -158,4 +159,42 @@ func FuzzRebuild(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestWorkerDiesWhileTheRegistryIsRebuilt: the event comes when there are no channels
+// yet, between the worker's dump and the registry that is made of it.
+func TestWorkerDiesWhileTheRegistryIsRebuilt(t *testing.T) {
+	s := newScene(t)
+	s.workers[0].hooks(nil, func(_ context.Context, call string) error {
+		if call == "Dump" {
+			s.workers[0].hooks(nil, nil)
+			s.crash(0)   //nolint:contextcheck // not part of the call
+			s.recover(0) //nolint:contextcheck // not part of the call
+		}
+		return nil
+	})
+	s.succeed(time.Minute)
+	ann, _ := s.enter("ann", "c")
+	ann.transport() // or the channel would be on the dead worker for good
+	s.backend.background.Wait()
+	s.agrees(0)
+}
+
+// TestTakeoverWhileTheRegistryIsRebuilt: what nobody knows yet is not closed.
+func TestTakeoverWhileTheRegistryIsRebuilt(t *testing.T) {
+	s := newScene(t)
+	before := s.workers[0].held()
+	s.workers[0].hooks(nil, func(_ context.Context, call string) error {
+		if call == "Dump" {
+			s.workers[0].hooks(nil, nil)
+			s.events(process.Event{Kind: process.EventTakeover, Epoch: 1, Generation: 2, Cause: "signal: killed"}) //nolint:contextcheck // not part of the call
+		}
+		return nil
+	})
+	s.succeed(time.Minute)
+	s.backend.background.Wait()
+	if got := s.workers[0].held(); got != before {
+		t.Errorf("the worker holds %v, want %v", got, before)
+	}
+	s.agrees(0)
 }

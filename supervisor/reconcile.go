@@ -30,6 +30,11 @@ const (
 // reconcileLater runs reconcile beside the events that follow: a dump takes its time.
 func (b *backend) reconcileLater(ctx context.Context, slot ident.Slot, epoch ident.Epoch) {
 	b.background.Go(func() {
+		select {
+		case <-b.adoptions.built: // before that, all that the worker has would look strange
+		case <-ctx.Done():
+			return
+		}
 		err := b.reconcile(ctx, slot, epoch)
 		for attempt := 1; err != nil && attempt < reconcileAttempts && ctx.Err() == nil; attempt++ {
 			rest(ctx, reconcilePause)

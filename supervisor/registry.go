@@ -27,6 +27,11 @@ type registry struct {
 	emptied []ident.ChannelID
 	// poisoned are channels in quarantine, with when they leave it.
 	poisoned map[ident.ChannelID]time.Time
+	// condemned are marks of routers of which nobody knows whose they are, with when
+	// their channels would leave the quarantine.
+	condemned map[uint64]time.Time
+	// owners are whose routers there are, and were not long ago, by their marks.
+	owners map[uint64]owner
 	// drains are the deadlines of drains that have one.
 	drains map[ident.Slot]*time.Timer
 	closed bool // no grace any more: the process ends
@@ -42,12 +47,14 @@ type membership struct {
 
 func newRegistry() *registry {
 	return &registry{
-		channels: map[ident.ChannelID]*channel{},
-		sessions: map[*signaling.Session]*user{},
-		kicked:   map[membership]time.Time{},
-		poisoned: map[ident.ChannelID]time.Time{},
-		drains:   map[ident.Slot]*time.Timer{},
-		making:   map[string]struct{}{},
+		channels:  map[ident.ChannelID]*channel{},
+		sessions:  map[*signaling.Session]*user{},
+		kicked:    map[membership]time.Time{},
+		poisoned:  map[ident.ChannelID]time.Time{},
+		condemned: map[uint64]time.Time{},
+		owners:    map[uint64]owner{},
+		drains:    map[ident.Slot]*time.Timer{},
+		making:    map[string]struct{}{},
 	}
 }
 
@@ -71,8 +78,12 @@ type channel struct {
 	// producers in the order of producing.
 	producers []*producer
 	router    *router
-	// placing is closed when an attempt to place the channel ended; nil: none runs.
-	placing chan struct{}
+	// placing is the attempt to place the channel; nil: none is under way.
+	placing *placing
+	// placed is when a worker was last chosen for the channel.
+	placed time.Time
+	// carried is how many consumers the channel had when it lost its last router.
+	carried int
 }
 
 // router is the media side of a channel on one worker. It outlives the worker's

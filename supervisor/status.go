@@ -136,7 +136,8 @@ const (
 	unusedInterval = 15 // of the former
 )
 
-// keepHouse watches the workers' load and drops unused transports until ctx ends.
+// keepHouse watches the workers' load, drops unused transports and ends quarantines
+// until ctx ends.
 func (b *backend) keepHouse(ctx context.Context) {
 	ticker := time.NewTicker(loadInterval)
 	defer ticker.Stop()
@@ -149,6 +150,7 @@ func (b *backend) keepHouse(ctx context.Context) {
 			b.watchLoad(loads)
 			if n%unusedInterval == 0 {
 				b.dropUnused(ctx, now)
+				b.registry.endQuarantines(now)
 			}
 		}
 	}

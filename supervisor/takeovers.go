@@ -60,7 +60,6 @@ func (b *backend) takenOver(ctx context.Context, e process.Event) {
 		b.setFault(fault{e.Slot, crashed}, fmt.Sprintf("worker %d: %s; another process went on", e.Slot, e.Cause))
 		b.setFault(fault{e.Slot, crashed}, "")
 	}
-	b.quarantine(e)
 	b.reconcileLater(ctx, e.Slot, e.Epoch)
 }
 

@@ -28,7 +28,7 @@ func (l *lab) slotOf(id ident.ChannelID) ident.Slot {
 
 func TestPlacement(t *testing.T) {
 	l := newLab(t, 3)
-	l.pool.change(0, func(w *process.WorkerInfo) { w.Usage = &workerv1.ResourceUsage{CpuShare: 0.5} })
+	l.pool.change(0, func(w *process.WorkerInfo) { w.Load.Share = 0.5 })
 	l.pool.change(2, func(w *process.WorkerInfo) { w.State = process.StateDraining })
 	a, b := l.join("ann", "one"), l.join("bob", "one")
 	a.transport()
@@ -37,7 +37,7 @@ func TestPlacement(t *testing.T) {
 		t.Fatalf("placed on %d, want the idle 1", slot)
 	}
 	l.holds(1, [4]int{1, 2, 0, 0})
-	l.pool.change(1, func(w *process.WorkerInfo) { w.Usage = &workerv1.ResourceUsage{CpuShare: 0.9} })
+	l.pool.change(1, func(w *process.WorkerInfo) { w.Load.Share = 0.9 })
 	b.transport()
 	if slot := l.slotOf("one"); slot != 1 {
 		t.Fatal("the channel moved")

@@ -4,15 +4,13 @@ import (
 	"maps"
 	"math"
 	"time"
-
-	"github.com/dspeak/sfu/internal/ledgerfile"
 )
 
 const (
 	// blameHalfLife is how fast a blame is forgotten.
 	blameHalfLife = 10 * time.Minute
 	// blameLimit is how often a router may be in hand at a crash: then it is poison. It is
-	// below maxSoon, which would give all other routers up with it.
+	// below maxBlamed, which would give all other routers up with it.
 	blameLimit = 2.5
 	// blameForgotten is a blame so old that it counts for nothing.
 	blameForgotten = 0.25
@@ -49,20 +47,21 @@ func (b *blames) note(mark uint64, now time.Time) bool {
 	return false
 }
 
-// blame notes what the worker had in hand, whose code crashed it or keeps it from turning;
-// poison is left out by the next one.
-func (k *keeper) blame() {
-	if k.state.ledger == nil {
-		return
+// blame notes what the worker had in hand, whose code crashed it or keeps it from turning,
+// and reports whether there was anything. Poison is condemned, and the next process leaves
+// it out.
+func (k *keeper) blame(cause string) bool {
+	mark := k.state.inHand()
+	if mark == 0 {
+		return false
 	}
-	view, err := ledgerfile.OpenHeader(k.state.ledger)
-	if err != nil {
-		return // there is nothing to go on with either
-	}
-	defer func() { _ = view.Close() }() // it is mapped
-	if mark := view.InHand(); mark != 0 && k.blames.note(mark, time.Now()) {
+	if k.blames.note(mark, time.Now()) {
 		k.skip = append(k.skip, mark)
+		if k.pool.cfg.Condemn != nil {
+			k.pool.cfg.Condemn(Verdict{Slot: k.slot, Epoch: k.snapshot().Epoch, Mark: mark, Cause: cause})
+		}
 	}
+	return true
 }
 
 // awake ends the sleep of a reserve; any goroutine.

@@ -5,24 +5,95 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dspeak/sfu/internal/ident"
 )
 
-func TestPoisonIsSkipped(t *testing.T) {
-	cfg := testConfig(t)
-	cfg.Spare = true
-	p, _ := startPool(t, modePoison, cfg)
-	for { // it crashes before it is seen to be ready
-		e := next(t, p, EventTakeover)
-		if e.Epoch != 1 {
-			t.Fatalf("the state is lost: %+v", e)
-		}
-		if len(e.Skipped) == 0 {
-			continue // not blamed often enough yet
-		}
-		if !slices.Equal(e.Skipped, []uint64{poison}) || e.Generation != 4 {
-			t.Fatalf("skipped %+v", e)
-		}
-		return
+// TestPoisonIsCondemned: the verdict comes before the process that leaves the router out,
+// be it that the others crash while they serve or before.
+func TestPoisonIsCondemned(t *testing.T) {
+	for _, mode := range []string{modePoison, modePoisonEarly} {
+		t.Run(mode, func(t *testing.T) {
+			cfg := testConfig(t)
+			cfg.Spare = true
+			var p *testPool
+			verdicts := make(chan Verdict, 10)
+			served := make(chan ident.Generation, 10)
+			ready := make(chan struct{})
+			cfg.Condemn = func(v Verdict) {
+				<-ready
+				served <- p.Workers()[0].Generation
+				verdicts <- v
+			}
+			p, _ = startPool(t, mode, cfg)
+			close(ready)
+			for { // it may crash before it is seen to be ready
+				e := next(t, p, EventTakeover)
+				if e.Epoch != 1 {
+					t.Fatalf("the state is lost: %+v", e)
+				}
+				if len(e.Skipped) == 0 {
+					continue // not blamed often enough yet
+				}
+				if !slices.Equal(e.Skipped, []uint64{poison}) || e.Generation != 4 || len(verdicts) != 1 {
+					t.Fatalf("%d verdicts before the takeover %+v", len(verdicts), e)
+				}
+				if v, at := <-verdicts, <-served; v.Slot != 0 || v.Epoch != 1 || v.Mark != poison || v.Cause != "exit status 2" || at != 3 {
+					t.Fatalf("verdict %+v in generation %d", v, at)
+				}
+				return
+			}
+		})
+	}
+}
+
+// TestCursedStateIsGivenUp: leaving the router out does not help for ever.
+func TestCursedStateIsGivenUp(t *testing.T) {
+	p, _ := startPool(t, modeCursed, testConfig(t))
+	if e := next(t, p, EventDown); e.Epoch != 1 || int(e.Generation) != 1+maxBlamed {
+		t.Fatalf("down %+v", e)
+	}
+}
+
+// TestStateOutlivesPoison plays ends of the processes of one slot.
+func TestStateOutlivesPoison(t *testing.T) {
+	type end struct {
+		served time.Duration
+		of     fate
+	}
+	young, old := youngAge/2, 2*youngAge
+	for name, row := range map[string]struct {
+		ends []end
+		held bool
+	}{
+		"nobody knows why":                        {[]end{{old, ofItself}, {young, ofItself}, {young, ofItself}, {young, ofItself}}, false},
+		"two, one that works, two":                {[]end{{old, ofItself}, {young, ofItself}, {young, ofItself}, {old, ofItself}, {young, ofItself}, {young, ofItself}}, true},
+		"poison, and then a hang":                 {[]end{{old, ofRouter}, {young, ofRouter}, {young, ofRouter}, {young, ofItself}, {young, ofItself}}, true},
+		"two poisons in turns":                    {slices.Repeat([]end{{young, ofRouter}}, 6), true},
+		"killed again and again":                  {slices.Repeat([]end{{young, byOthers}}, 50), true},
+		"poison without end":                      {slices.Repeat([]end{{young, ofRouter}}, 1+maxBlamed), false},
+		"poison without end, and kills":           {append(slices.Repeat([]end{{young, ofRouter}, {young, byOthers}}, maxBlamed), end{young, ofRouter}), false},
+		"poison now and then":                     {slices.Repeat([]end{{young, ofRouter}, {old, ofRouter}}, 3*maxBlamed), true},
+		"crashes that are not soon are no reason": {slices.Repeat([]end{{old, ofItself}}, 50), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s slotState
+			if err := s.make(); err != nil {
+				t.Fatal(err)
+			}
+			defer s.drop()
+			now := time.Unix(1000, 0)
+			for i, e := range row.ends {
+				s.serves(now)
+				now = now.Add(e.served)
+				if s.died(now, "cause", e.of); s.held() != row.held && i == len(row.ends)-1 {
+					t.Fatalf("after %d ends the state is held: %v", i+1, s.held())
+				}
+				if !s.held() && i < len(row.ends)-1 {
+					t.Fatalf("given up after %d of %d ends", i+1, len(row.ends))
+				}
+			}
+		})
 	}
 }
 

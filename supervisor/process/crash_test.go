@@ -388,4 +388,5 @@ func TestEventsAndUsageArePassedOn(t *testing.T) {
 		}
 	}
 	eventually(t, "a report of usage", func() bool { return p.Workers()[0].Usage.GetConsumers() == 42 })
+	eventually(t, "two reports make a load", func() bool { return !p.Workers()[0].Load.Since.IsZero() })
 }

@@ -51,6 +51,7 @@ type keeper struct {
 	mu     sync.Mutex
 	layout uint64                       // guarded by mu: of the state of the process that serves
 	info   WorkerInfo                   // guarded by mu
+	loads  readings                     // guarded by mu; of the epoch
 	client workerv1.WorkerServiceClient // guarded by mu; nil unless ready
 }
 
@@ -78,7 +79,7 @@ func (k *keeper) inherit(r *Remains) {
 		k.awake()
 	}
 	if k.left == nil && k.state.ledger != nil {
-		k.state.died(time.Now(), "its supervisor ended, too", true)
+		k.state.died(time.Now(), "its supervisor ended, too", byOthers)
 	}
 }
 
@@ -106,6 +107,17 @@ func (k *keeper) setState(s State) {
 	}
 	if s != StateReady && s != StateDraining && s != StateHung {
 		k.info.PID = 0
+	}
+}
+
+// noteUsage books a report of the worker; measured reports whether it has a reading.
+func (k *keeper) noteUsage(usage *workerv1.ResourceUsage, r reading, measured bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.info.Usage = usage
+	if measured {
+		k.loads.add(r.began, r.share)
+		k.info.Load = k.loads.load()
 	}
 }
 
@@ -188,7 +200,11 @@ func (k *keeper) serveOnce(ctx context.Context) ending {
 		resumed, err = k.bringUp(ctx, c, generation, epoch)
 	}
 	if err != nil {
-		cause, final := k.notStarted(ctx, log, err, trial)
+		f := ofItself
+		if c != nil && !trial && k.state.resuming && c.faulted() && k.blame(c.cause()) {
+			f = ofRouter // it works before it says that it serves
+		}
+		cause, final := k.notStarted(ctx, log, err, trial, f)
 		return ending{cause: cause, final: final}
 	}
 	k.ready(log, resumed)
@@ -248,7 +264,7 @@ func (k *keeper) serve(ctx context.Context, c *child, announce Event) ending {
 	switch end.cause {
 	case CauseRestart:
 		c.retire()
-		k.state.died(time.Now(), end.cause, true)
+		k.state.died(time.Now(), end.cause, byOthers)
 		log.Info("worker retired")
 	case CauseUpgrade: // with nothing to go on with
 		c.stop(k.pool.cfg.StopTimeout, k.pool.cfg.Hurry)
@@ -271,10 +287,14 @@ func (k *keeper) bury(log *slog.Logger, c *child, found finding) string {
 	if !found.hung {
 		cause, guilty, innocent = c.cause(), c.faulted(), c.killed()
 	}
-	if guilty && !innocent {
-		k.blame()
+	f := ofItself
+	switch {
+	case innocent:
+		f = byOthers
+	case guilty && k.blame(cause):
+		f = ofRouter
 	}
-	k.state.died(time.Now(), cause, innocent)
+	k.state.died(time.Now(), cause, f)
 	log.Error("worker crashed", slog.String(obs.KeyReason, cause), slog.String("output", c.output.tailText()))
 	return cause
 }
@@ -294,6 +314,7 @@ func (k *keeper) begin() (ident.Generation, ident.Epoch) {
 	k.info.Generation++
 	if !takeover {
 		k.info.Epoch++
+		k.loads, k.info.Load = readings{}, Load{}
 	}
 	generation, epoch := k.info.Generation, k.info.Epoch
 	k.mu.Unlock()
@@ -312,7 +333,7 @@ func (k *keeper) forget() {
 }
 
 // notStarted books a process that did not come to serve. trial: another program may.
-func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, trial bool) (cause string, final bool) {
+func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, trial bool, f fate) (cause string, final bool) {
 	if ctx.Err() == nil {
 		log.Error("worker does not start", obs.Err(err))
 	}
@@ -322,7 +343,7 @@ func (k *keeper) notStarted(ctx context.Context, log *slog.Logger, err error, tr
 	bad := errors.Is(err, errBadSettings) && !trial
 	if k.state.resuming {
 		// It may be the state that it cannot use, and another attempt may succeed.
-		if !k.state.failed(bad) {
+		if !k.state.failed(bad, f) {
 			return err.Error(), false
 		}
 		k.lose(ctx, err.Error())
@@ -400,6 +421,7 @@ func (k *keeper) bringUp(ctx context.Context, c *child, generation ident.Generat
 	defer cancel()
 	a, files := k.pool.assignment(k.slot, generation, epoch), k.pool.cfg.Sockets[k.slot].Files
 	if k.state.ledger != nil {
+		k.state.emptyHand()
 		a.Takeover = k.state.resuming
 		a.SkipRouters = k.skip
 		a.Files, files = append(slices.Clone(a.Files), handoff.FileLedger), append(slices.Clone(files), k.state.ledger)

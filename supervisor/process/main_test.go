@@ -53,6 +53,8 @@ const (
 	modePoison        = "poison"         // dies of a router that it has in hand, unless told to skip it
 	modeHolds         = "holds"          // beats, and always has a router in hand
 	modeCircles       = "circles"        // beats for a moment, and then runs in circles for a router, unless told to skip it
+	modePoisonEarly   = "poison early"   // as poison, but its successors die before they are ready
+	modeCursed        = "cursed"         // dies of a router that it has in hand, even if told to skip it
 	modeDeaf          = "deaf"           // does not answer who wants to adopt it
 )
 
@@ -227,11 +229,18 @@ func serveWorker(mode string, conn *handoff.Conn, a *handoff.Assign, files []*os
 	case modeHolds, modeCircles:
 		go turnLoop(files, a.Generation, mode == modeCircles && !slices.Contains(a.SkipRouters, poison))
 	}
+	poisoned := (mode == modePoison || mode == modePoisonEarly) && !slices.Contains(a.SkipRouters, poison) || mode == modeCursed
+	if poisoned && a.Takeover && mode == modePoisonEarly {
+		takeInHand(files)
+		panic("the loop found nonsense before it was ready")
+	}
 	if conn.Send(handoff.Message{Ready: ready}) != nil {
 		return handoff.ExitFailure
 	}
-	if mode == modePanic || (mode == modePoison && !slices.Contains(a.SkipRouters, poison)) {
-		takeInHand(files)
+	if mode == modePanic || poisoned {
+		if poisoned {
+			takeInHand(files)
+		}
 		panic("the loop found nonsense")
 	}
 	go func() {

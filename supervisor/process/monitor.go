@@ -94,11 +94,13 @@ func checkOnce(ctx context.Context, client healthv1.HealthClient, timeout time.D
 func (m *monitor) pollUsage(ctx context.Context) {
 	ticker := time.NewTicker(usageInterval)
 	defer ticker.Stop()
+	var cpu meter
 	for {
+		asked := time.Now()
 		if usage, err := m.usage(ctx); err == nil {
-			m.keeper.mu.Lock()
-			m.keeper.info.Usage = usage
-			m.keeper.mu.Unlock()
+			used := time.Duration(usage.GetCpuTimeUs()) * time.Microsecond //nolint:gosec // centuries
+			reading, ok := cpu.read(asked, time.Now(), used)
+			m.keeper.noteUsage(usage, reading, ok)
 		} else if ctx.Err() == nil {
 			m.keeper.log.Debug("worker tells no usage", obs.Err(err))
 		}

@@ -68,8 +68,23 @@ type Config struct {
 	// HeldFiles, and Release when it would not any more; nil: nobody holds files.
 	Hold    func(name string, f *os.File)
 	Release func(name string)
+	// Condemn is told of each router that is poison, before any process that leaves it
+	// out is started: who asks the successor knows the verdict. It must not block, and
+	// may be called from any goroutine; nil: nobody wants to know.
+	Condemn func(v Verdict)
 	// Health says when a worker counts as hung.
 	Health Health
+}
+
+// Verdict says that a router is poison: again and again its worker crashed with it in
+// hand. The next process of the slot begins without it.
+type Verdict struct {
+	Slot  ident.Slot
+	Epoch ident.Epoch
+	// Mark is that of the router (package ledgerfile).
+	Mark uint64
+	// Cause is how the last process ended.
+	Cause string
 }
 
 // Health are the limits of the liveness check: a worker is hung after so many
@@ -119,8 +134,7 @@ type Event struct {
 	Epoch      ident.Epoch
 	Cause      string
 	Resumed    handoff.Resumed
-	// Skipped are the marks (package ledgerfile) of routers that were left out: again and
-	// again their worker crashed with them in hand.
+	// Skipped are the marks of condemned routers that a takeover left out.
 	Skipped []uint64
 	Worker  *workerv1.WatchEventsResponse
 }
@@ -168,6 +182,8 @@ type WorkerInfo struct {
 	Fault string
 	// Usage is the worker's last report; nil before the first.
 	Usage *workerv1.ResourceUsage
+	// Load is how much of a CPU the worker needs. It outlives the processes of an epoch.
+	Load Load
 }
 
 // eventQueue absorbs a burst of events; then the senders wait.

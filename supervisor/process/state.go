@@ -13,6 +13,18 @@ const (
 	// A process that dies young and by itself may have died of the state that it went on
 	// with: after maxSoon of them in a row the state is given up.
 	maxSoon = 3
+	// maxBlamed bounds those that die young, or before they serve, of a router that they
+	// had in hand: the state is good without it. It leaves room for two such routers.
+	maxBlamed = 8
+)
+
+// fate is what a process ended of.
+type fate int
+
+const (
+	byOthers fate = iota // a signal of somebody else
+	ofRouter             // a router that it had in hand
+	ofItself             // nobody knows
 )
 
 // slotState is what a slot keeps for the next process, and how often that was tried. It
@@ -24,7 +36,8 @@ type slotState struct {
 	lost     time.Time
 	served   time.Time
 	attempts int // processes that did not come to serve
-	soon     int // processes that served only shortly
+	soon     int // processes in a row that served only shortly
+	blamed   int // processes since one that served long that ended soon of a router
 }
 
 // held says whether there is state to go on with.
@@ -41,37 +54,68 @@ func (s *slotState) make() error {
 	return nil
 }
 
+// inHand is the mark of the router that the last process had in hand; 0: none.
+func (s *slotState) inHand() uint64 {
+	if s.ledger == nil {
+		return 0
+	}
+	view, err := ledgerfile.OpenHeader(s.ledger)
+	if err != nil {
+		return 0 // there is nothing to go on with either
+	}
+	defer func() { _ = view.Close() }() // it is mapped
+	return view.InHand()
+}
+
+// emptyHand is called before a process gets the state: what the former one had in hand is
+// none of its doing.
+func (s *slotState) emptyHand() {
+	view, err := ledgerfile.OpenHeader(s.ledger)
+	if err != nil {
+		return // of an empty ledger
+	}
+	defer func() { _ = view.Close() }() // it is mapped
+	view.SetInHand(0)
+}
+
 // serves books a process that serves and returns how long nobody did.
 func (s *slotState) serves(now time.Time) time.Duration {
 	s.attempts, s.served = 0, now
 	return now.Sub(s.lost)
 }
 
-// died books the end of a process that served. killed: it did not end by itself.
-func (s *slotState) died(now time.Time, cause string, killed bool) {
+// died books the end of a process that served.
+func (s *slotState) died(now time.Time, cause string, f fate) {
 	s.cause, s.lost = cause, now
 	if s.ledger == nil {
 		return
 	}
+	young := s.resuming && now.Sub(s.served) < youngAge
 	switch {
-	case killed:
-		s.soon = 0
-	case s.resuming && now.Sub(s.served) < youngAge:
+	case young && f == ofRouter:
+		s.blamed++
+	case young && f == ofItself:
 		s.soon++
-	default:
+	case f == byOthers:
 		s.soon = 0
+	default:
+		s.soon, s.blamed = 0, 0
 	}
 	s.resuming = true
-	if s.soon >= maxSoon {
+	if s.soon >= maxSoon || s.blamed >= maxBlamed {
 		s.drop()
 	}
 }
 
-// failed books a process that did not come to serve, and says whether that was the
+// failed books a process that did not come to serve, and reports whether that was the
 // last attempt. final: it says that another would fail, too.
-func (s *slotState) failed(final bool) bool {
-	s.attempts++
-	return final || s.attempts >= maxAttempts
+func (s *slotState) failed(final bool, f fate) bool {
+	if f == ofRouter {
+		s.blamed++
+	} else {
+		s.attempts++
+	}
+	return final || s.attempts >= maxAttempts || s.blamed >= maxBlamed
 }
 
 // drop lets go of the state: its memory ends with the last process that has it.
