@@ -102,20 +102,26 @@ func checkRunDir(path string) (private bool, err error) {
 	case mode.Perm()&0o022 != 0 || mode&fs.ModeSticky != 0:
 		return false, fmt.Errorf("%s is open to other users (mode %#o): %w", path, mode.Perm(), errs.ErrDenied)
 	}
+	private = mode.Perm() == 0o700
+	return private, checkEntries(path, private)
+}
+
+// checkEntries says whether the directory's files are in the way: those of others are not
+// in a private one.
+func checkEntries(path string, private bool) error {
 	entries, err := os.ReadDir(path)
 	if err != nil {
-		return false, err
+		return err
 	}
-	private = mode.Perm() == 0o700
 	for _, e := range entries {
 		switch name := e.Name(); {
 		case !ours(name) && !private:
-			return false, fmt.Errorf("%s (mode %#o) holds files of others, such as %q: %w", path, mode.Perm(), name, errs.ErrDenied)
+			return fmt.Errorf("%s is open to other users and holds files of others, such as %q: %w", path, name, errs.ErrDenied)
 		case ours(name) && name != lockName && e.Type() != fs.ModeSocket:
-			return false, fmt.Errorf("%s is no socket and in the way of one: %w", filepath.Join(path, name), errs.ErrExists)
+			return fmt.Errorf("%s is no socket and in the way of one: %w", filepath.Join(path, name), errs.ErrExists)
 		}
 	}
-	return private, nil
+	return nil
 }
 
 func ownerOf(info fs.FileInfo) int {
