@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -20,6 +21,9 @@ const (
 // still heard after more unmutes than the worker keeps sources for: what it lost is shown,
 // and sent again.
 func TestManySourcesInFirefox(t *testing.T) {
+	if os.Getenv("DSPEAK_E2E_RUNS") == "" {
+		t.Skip("NOT TESTED: a minute of unmutes, for which DSPEAK_E2E_RUNS asks")
+	}
 	space := newNamespace(t, "4", "meta l4proto udp numgen random mod 25 < 1 drop")
 	s := startServer(t, settings{space: space, host: spaceIPv4, env: map[string]string{"SFU_IPV4": spaceIPv4, "SFU_IPV6": ""}})
 	sc := newScene(t, s, lab.own(t, firefox, space), newest)
