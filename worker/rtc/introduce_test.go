@@ -301,7 +301,7 @@ func (c *crowd) succeed(t *testing.T, mem []byte) {
 	c.readClock()
 	c.sink.keep = true
 	for _, p := range append(slices.Clone(c.speakers), c.listener) {
-		id := p.transport.id
+		id := p.id
 		if p.transport, p.src.port = c.table.transports[id], c.port; p.transport == nil {
 			t.Fatalf("transport %s is lost", id)
 		}
