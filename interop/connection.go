@@ -101,6 +101,9 @@ func (c *connection) resync() error {
 func (c *connection) writeQueued() error {
 	messages, overflow := c.link.take()
 	for _, m := range messages {
+		if m == nil {
+			continue // a later one replaces it
+		}
 		if err := c.writeMessage(m); err != nil {
 			return err
 		}

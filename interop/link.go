@@ -54,7 +54,7 @@ type LinkConfig struct {
 	// RetryMin and RetryMax are the first and the longest pause between attempts,
 	// each give or take a half; defaults 1 s and 20 s.
 	RetryMin, RetryMax time.Duration
-	// Queue bounds the messages that wait to be written; default 4096. A full queue
+	// Queue bounds the messages that wait to be written; default 16384. A full queue
 	// gives the connection up: the next one starts with a resync.
 	Queue int
 }
@@ -69,7 +69,9 @@ type Link struct {
 	mu       sync.Mutex     // a leaf lock
 	up       bool           // guarded by mu
 	overflow bool           // a message did not fit; guarded by mu
-	queue    []wire.Message // guarded by mu
+	queue    []wire.Message // nil: replaced by a later one; guarded by mu
+	// syncs is where the channel's ChannelPresenceSync waits in queue; guarded by mu.
+	syncs map[ident.ChannelID]int
 
 	// Owned by Run's goroutine.
 	picture picture
@@ -89,10 +91,10 @@ func NewLink(cfg LinkConfig) (*Link, error) {
 	or(&cfg.WriteTimeout, 10*time.Second)
 	or(&cfg.RetryMin, time.Second)
 	or(&cfg.RetryMax, 20*time.Second)
-	or(&cfg.Queue, 4096)
+	or(&cfg.Queue, 16384)
 	return &Link{
 		cfg: cfg, url: strings.TrimRight(cfg.BaseURL, "/") + "/dspeak/interop",
-		wake: make(chan struct{}, 1), picture: picture{channels: map[ident.ChannelID]*channelPicture{}},
+		wake: make(chan struct{}, 1), syncs: map[ident.ChannelID]int{}, picture: picture{channels: map[ident.ChannelID]*channelPicture{}},
 	}, nil
 }
 
@@ -105,22 +107,46 @@ func or[T int | time.Duration](field *T, value T) {
 
 // Send queues a message. It never blocks and any goroutine may call it, also
 // while it holds the lock that Snapshot takes. While the link is down the
-// message is dropped: the resync makes up for it.
+// message is dropped: the resync makes up for it. A ChannelPresenceSync takes the place
+// of one of the same channel that waits, at the end of the queue.
 func (l *Link) Send(m wire.Message) {
 	l.mu.Lock()
-	switch {
-	case !l.up:
+	if !l.up {
 		l.mu.Unlock()
 		return
-	case len(l.queue) >= l.cfg.Queue:
+	}
+	sync, isSync := m.(wire.ChannelPresenceSync)
+	if isSync {
+		if i, waits := l.syncs[sync.ChannelID]; waits {
+			l.queue[i] = nil
+		}
+	}
+	if len(l.queue) >= l.cfg.Queue {
+		l.compact()
+	}
+	if len(l.queue) >= l.cfg.Queue {
 		l.overflow = true
-	default:
+	} else {
 		l.queue = append(l.queue, m)
+		if isSync {
+			l.syncs[sync.ChannelID] = len(l.queue) - 1
+		}
 	}
 	l.mu.Unlock()
 	select {
 	case l.wake <- struct{}{}:
 	default:
+	}
+}
+
+// compact drops the replaced messages from the queue. It is called with mu held.
+func (l *Link) compact() {
+	clear(l.syncs)
+	l.queue = slices.DeleteFunc(l.queue, func(m wire.Message) bool { return m == nil })
+	for i, m := range l.queue {
+		if m, ok := m.(wire.ChannelPresenceSync); ok {
+			l.syncs[m.ChannelID] = i
+		}
 	}
 }
 
@@ -136,6 +162,7 @@ func (l *Link) take() (messages []wire.Message, overflow bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	messages, l.queue = l.queue, nil
+	clear(l.syncs)
 	return messages, l.overflow
 }
 
@@ -144,6 +171,7 @@ func (l *Link) setUp(up bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.up, l.overflow, l.queue = up, false, nil
+	clear(l.syncs)
 }
 
 // settled is how long a connection must have lived for the pauses to start small again.

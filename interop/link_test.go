@@ -3,6 +3,9 @@ package interop
 import (
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -216,6 +219,44 @@ func TestOverflow(t *testing.T) {
 	}
 	if !strings.Contains(log.String(), "more than 10 messages wait") {
 		t.Errorf("the cause is not logged:\n%s", log)
+	}
+}
+
+// TestSyncsReplaceEachOther: of a channel's syncs that wait only the last one is kept,
+// events stay in order around them, and a queue full of replaced ones has room.
+func TestSyncsReplaceEachOther(t *testing.T) {
+	l, err := NewLink(LinkConfig{BaseURL: "ws://127.0.0.1:1", Queue: 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.setUp(true)
+	want := []wire.Message{}
+	for i := range 100 {
+		l.Send(wire.ChannelPresenceSync{ChannelID: "a", UserIDs: []ident.UserID{ident.UserID(strconv.Itoa(i))}})
+		if i == 50 || i == 70 {
+			l.Send(join("u", "a"))
+			want = append(want, join("u", "a"))
+		}
+	}
+	l.Send(wire.ChannelPresenceSync{ChannelID: "b"})
+	want = append(want, wire.ChannelPresenceSync{ChannelID: "a", UserIDs: []ident.UserID{"99"}}, wire.ChannelPresenceSync{ChannelID: "b"})
+	got, overflow := l.take()
+	got = slices.DeleteFunc(got, func(m wire.Message) bool { return m == nil })
+	if overflow || len(got) != len(want) {
+		t.Fatalf("%v waits, overflow %v", got, overflow)
+	}
+	for i := range want {
+		g, _ := wire.Encode(got[i])
+		w, _ := wire.Encode(want[i])
+		if _, isEvent := want[i].(wire.MediaPresence); !isEvent && string(g) != string(w) {
+			t.Errorf("message %d is %s, want %s", i, g, w)
+		} else if reflect.TypeOf(got[i]) != reflect.TypeOf(want[i]) {
+			t.Errorf("message %d is %s", i, g)
+		}
+	}
+	l.Send(wire.ChannelPresenceSync{ChannelID: "a"}) // the taken one is not the queue's any more
+	if got, _ := l.take(); len(got) != 1 {
+		t.Errorf("%v", got)
 	}
 }
 

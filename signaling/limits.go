@@ -14,7 +14,7 @@ type Limits struct {
 	// and 8 MiB. Before the socket has joined it is at most 256 requests and 256 KiB.
 	PendingRequests int
 	PendingBytes    int
-	// SendQueue and SendQueueBytes bound what waits for the client; defaults 4096 messages and 16 MiB.
+	// SendQueue and SendQueueBytes bound what waits for the client; defaults 16384 messages and 16 MiB; pictures come beyond them.
 	SendQueue      int
 	SendQueueBytes int
 	// WriteTimeout bounds the writing of one message; default 10 s.
@@ -32,7 +32,7 @@ type Limits struct {
 	Connections           int
 	ConnectionsPerAddress int
 	// AdmissionRate is how many sockets a second are accepted in the long run,
-	// AdmissionBurst how many at once; defaults 400 and 400. Beyond that at most
+	// AdmissionBurst how many at once; defaults 400 and 100. Beyond that at most
 	// AdmissionQueue requests wait, none longer than AdmissionWait; defaults 4096 and 15 s.
 	AdmissionRate  float64
 	AdmissionBurst int
@@ -46,7 +46,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Burst, 4000)
 	or(&l.PendingRequests, 4000)
 	or(&l.PendingBytes, 8<<20)
-	or(&l.SendQueue, 4096)
+	or(&l.SendQueue, 16384)
 	or(&l.SendQueueBytes, 16<<20)
 	or(&l.WriteTimeout, 10*time.Second)
 	or(&l.HeartbeatInterval, 15*time.Second)
@@ -56,7 +56,7 @@ func (l Limits) withDefaults() Limits {
 	or(&l.Connections, 16384)
 	or(&l.ConnectionsPerAddress, 1024)
 	or(&l.AdmissionRate, 400)
-	or(&l.AdmissionBurst, 400)
+	or(&l.AdmissionBurst, 100)
 	or(&l.AdmissionQueue, 4096)
 	or(&l.AdmissionWait, 15*time.Second)
 	return l

@@ -1,17 +1,12 @@
 package signaling
 
 import (
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dspeak/sfu/signaling/wire"
 )
-
-// frame is one WebSocket message or control frame to be written.
-type frame struct {
-	kind int // websocket.TextMessage or websocket.PongMessage
-	data []byte
-}
 
 // ending says how a socket is being closed.
 type ending struct {
@@ -30,8 +25,13 @@ type outbox struct {
 
 	mu     sync.Mutex // a leaf lock
 	frames []frame    // guarded by mu
-	bytes  int        // of frames; guarded by mu
-	end    *ending    // set once; guarded by mu
+	// counted and bytes are how many frames wait that are not replaceable, and how large
+	// they are; guarded by mu.
+	counted, bytes int
+	end            *ending // set once; guarded by mu
+	// urgent: a frame waits that is not patient. collecting: the writer waits for more
+	// patient frames. Both are guarded by mu.
+	urgent, collecting bool
 }
 
 func newOutbox(maxFrames, maxBytes int) *outbox {
@@ -39,22 +39,51 @@ func newOutbox(maxFrames, maxBytes int) *outbox {
 }
 
 // put queues a frame. It says false when there is no room; a frame after the
-// end is dropped.
+// end is dropped. A replaceable frame takes the place of one of its kind that waits, at
+// the end of the queue, and always has room: at most one of each kind waits.
 func (o *outbox) put(f frame) bool {
 	o.mu.Lock()
 	if o.end != nil {
 		o.mu.Unlock()
 		return true
 	}
-	if len(o.frames) >= o.maxFrames || o.bytes+len(f.data) > o.maxBytes {
+	switch {
+	case f.replaceable:
+		o.dropReplacedLocked(f.text.Kind())
+	case o.counted >= o.maxFrames || o.bytes+f.size() > o.maxBytes:
 		o.mu.Unlock()
 		return false
+	default:
+		o.counted++
+		o.bytes += f.size()
 	}
 	o.frames = append(o.frames, f)
-	o.bytes += len(f.data)
+	o.urgent = o.urgent || !f.patient
+	sleeps := o.collecting && !o.urgent
 	o.mu.Unlock()
-	o.signal()
+	if !sleeps {
+		o.signal()
+	}
 	return true
+}
+
+// collect reports whether all that waits is patient, and if so has the writer left
+// alone until something else comes or it takes.
+func (o *outbox) collect() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.collecting = !o.urgent && o.end == nil
+	return o.collecting
+}
+
+// dropReplacedLocked drops the replaceable frame of that kind that waits, if any.
+func (o *outbox) dropReplacedLocked(kind wire.Kind) {
+	for i, f := range slices.Backward(o.frames) {
+		if f.replaceable && f.text.Kind() == kind {
+			o.frames = slices.Delete(o.frames, i, i+1)
+			return
+		}
+	}
 }
 
 // finish sets how the socket ends. Only the first call counts; it says true.
@@ -64,7 +93,7 @@ func (o *outbox) finish(e ending) bool {
 	if first {
 		o.end = &e
 		if e.drop {
-			o.frames, o.bytes = nil, 0
+			o.frames, o.counted, o.bytes = nil, 0, 0
 		}
 	}
 	o.mu.Unlock()
@@ -85,7 +114,8 @@ func (o *outbox) take(spare []frame) ([]frame, *ending) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	frames := o.frames
-	o.frames, o.bytes = spare[:0], 0
+	o.frames, o.counted, o.bytes = spare[:0], 0, 0
+	o.urgent, o.collecting = false, false
 	return frames, o.end
 }
 

@@ -28,7 +28,8 @@ func (s *Session) read() {
 		if !s.charge(len(data)) {
 			return errClosing
 		}
-		s.put(frame{websocket.PongMessage, []byte(data)})
+		s.allowIntake()
+		s.put(frame{pong: []byte(data)})
 		return nil
 	})
 	s.conn.SetPongHandler(func(data string) error {
@@ -36,6 +37,7 @@ func (s *Session) read() {
 		if !s.charge(len(data)) {
 			return errClosing
 		}
+		s.allowIntake()
 		return nil
 	})
 	s.conn.SetCloseHandler(func(code int, reason string) error {
@@ -56,6 +58,7 @@ func (s *Session) read() {
 var errClosing = errors.New("closing")
 
 func (s *Session) readMessage() error {
+	s.allowIntake()
 	_, r, err := s.conn.NextReader()
 	if err != nil {
 		return err
@@ -76,6 +79,10 @@ func (s *Session) readMessage() error {
 	s.accept(message)
 	return nil
 }
+
+// allowIntake lets the client send what one message may take on the wire. Fragments and
+// compression may add to what it says.
+func (s *Session) allowIntake() { s.intake.left = 2*s.limits.MessageBytes + bufferBytes }
 
 // charge takes a message from the client's budget, and closes the socket when nothing is left.
 func (s *Session) charge(size int) bool {
@@ -121,7 +128,11 @@ func (s *Session) logMalformed(fault *wire.Error, size int) {
 // readEnded says why nothing more can be read.
 func (s *Session) readEnded(err error) {
 	cause := wire.CloseCause{Cause: wire.CauseLost, Code: wire.CloseAbnormal}
-	if closed, ok := errors.AsType[*websocket.CloseError](err); ok && closed.Code != wire.CloseAbnormal {
+	closed, isClose := errors.AsType[*websocket.CloseError](err)
+	switch {
+	case errors.Is(err, errIntake):
+		cause = wire.CloseCause{Cause: wire.CauseOversized, Code: wire.ClosePolicy, Reason: wire.ReasonOversized}
+	case isClose && closed.Code != wire.CloseAbnormal:
 		cause = wire.CloseCause{Cause: wire.CauseClient, Code: closed.Code, Reason: closed.Text}
 	}
 	s.finish(cause, true)
@@ -136,8 +147,12 @@ func timedOut(err error) bool {
 
 // drain throws away what the client sends until its close frame, the deadline, or the bound.
 func (s *Session) drain() {
+	s.intake.left = maxDrain
 	for left := int64(maxDrain); left > 0; {
 		_, r, err := s.conn.NextReader()
+		if errors.Is(err, errIntake) { // the frame has no end: its bytes are thrown away
+			_, _ = io.Copy(io.Discard, io.LimitReader(s.raw, left))
+		}
 		if err != nil {
 			return
 		}

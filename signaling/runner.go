@@ -25,7 +25,7 @@ func (s *Session) serve(ctx context.Context) {
 			s.leave()
 		}
 	}()
-	if err := s.server.cfg.Backend.Join(ctx, s); err != nil {
+	if err := s.join(ctx); err != nil {
 		entered = false
 		s.refuse(s.answerFor(err))
 		return
@@ -39,6 +39,12 @@ func (s *Session) serve(ctx context.Context) {
 		}
 		s.handle(ctx, it)
 	}
+}
+
+// join tells the Backend of the socket.
+func (s *Session) join(ctx context.Context) error {
+	defer s.server.work.begin()()
+	return s.server.cfg.Backend.Join(ctx, s)
 }
 
 // leave tells the Backend how the socket ended. A socket that has not begun to
@@ -142,6 +148,7 @@ func (s *Session) request(ctx context.Context, req wire.Request) error {
 	case wire.Pong:
 		return nil
 	}
+	defer s.server.work.begin()()
 	if err := s.server.cfg.Backend.Handle(ctx, s, req); err != nil {
 		return fmt.Errorf("%s: %w", req.Type, err)
 	}

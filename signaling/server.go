@@ -44,6 +44,9 @@ type Server struct {
 	cfg      Config
 	limits   Limits
 	upgrader websocket.Upgrader
+	deflater *deflater
+	work     *work
+	buffers  sync.Pool // of writers
 	trusted  proxies
 	turns    *admission
 
@@ -69,6 +72,7 @@ func NewServer(cfg Config) *Server {
 	}
 	s.turns = newAdmission(s.limits)
 	s.refusalLog = rate.NewLimiter(rate.Every(refusalLogEvery), refusalLogBurst)
+	s.deflater, s.work, s.buffers.New = newDeflater(), newWork(), newBatch
 	s.upgrader = websocket.Upgrader{
 		HandshakeTimeout: s.limits.WriteTimeout,
 		ReadBufferSize:   bufferBytes, WriteBufferSize: bufferBytes, WriteBufferPool: &sync.Pool{},
@@ -162,13 +166,20 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusServiceUnavailable) // nobody reads it when the client left
 		return
 	}
-	conn, err := s.upgrader.Upgrade(w, r, nil)
+	upgrader := s.upgrader
+	upgrader.EnableCompression = offersDeflate(r.Header)
+	hijacker := &intakeWriter{ResponseWriter: w}
+	conn, err := upgrader.Upgrade(hijacker, r, nil)
 	if err != nil {
 		s.cfg.Log.Debug("upgrade failed", obs.KeyRemote, addr.String(), obs.KeyError, err.Error())
 		return
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	session := s.newSession(conn, cancel, familyOf(stated))
+	session.intake, session.raw = hijacker.conn, hijacker.conn.Conn
+	if upgrader.EnableCompression {
+		session.deflater = s.deflater
+	}
 	session.credential, session.channelID, session.refusal = credential, channelID, refusal
 	session.base = s.cfg.Log.With(obs.KeySession, session.id, obs.KeyChannel, string(channelID))
 	session.base.Debug("socket open", obs.KeyRemote, addr.String())

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"net"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,10 @@ type Session struct {
 	refusal    *wire.Error // the socket never joins
 	server     *Server
 	limits     Limits
-	conn       *websocket.Conn
+	conn       *websocket.Conn // reads, and sends close frames
+	raw        net.Conn        // beneath conn: what the writer writes to, and closes
+	intake     *intake         // beneath conn: what the reader reads from
+	deflater   *deflater       // nil: the client takes no compressed messages
 	in         *inbox
 	out        *outbox
 	cancel     context.CancelFunc // ends the runner's context
@@ -50,6 +54,10 @@ type Session struct {
 
 	deadline  sync.Mutex // orders the changes of the read deadline; a leaf but for out's
 	closeSent bool       // guarded by deadline
+
+	// Owned by the writer.
+	wrote   time.Time // when it last wrote
+	writeBy time.Time // the write deadline that is set
 
 	// Owned by the reader.
 	limiter   *rate.Limiter
@@ -98,9 +106,19 @@ func (s *Session) Send(m wire.Message) {
 }
 
 // SendEncoded is Send for a message that goes to many sockets.
-func (s *Session) SendEncoded(e *wire.Encoded) {
-	s.put(frame{websocket.TextMessage, e.Bytes()})
+func (s *Session) SendEncoded(e *wire.Encoded) { s.put(frame{text: e}) }
+
+// SendPicture is SendEncoded for a picture. One of the same kind that still waits is
+// dropped, and a full queue takes it all the same: a client that reads slowly sees
+// fewer pictures, and all that it sees are in order.
+func (s *Session) SendPicture(e *wire.Encoded) {
+	s.put(frame{text: e, replaceable: true, patient: true})
 }
+
+// SendToCrowd is SendEncoded for a message of which there may be many. The first goes
+// at once, and those that follow within collectFor go together: a write costs more
+// than the message.
+func (s *Session) SendToCrowd(e *wire.Encoded) { s.put(frame{text: e, patient: true}) }
 
 func (s *Session) put(f frame) {
 	if !s.out.put(f) {
@@ -131,12 +149,12 @@ func (s *Session) finish(cause wire.CloseCause, drop bool) {
 	}
 	s.cancel()
 	if drop { // also the write that may be stuck now
-		_ = s.conn.NetConn().SetWriteDeadline(by)
+		_ = s.raw.SetWriteDeadline(by)
 	}
 	s.deadline.Lock()
 	defer s.deadline.Unlock()
 	if !s.closeSent {
-		_ = s.conn.SetReadDeadline(by.Add(s.limits.CloseTimeout))
+		_ = s.raw.SetReadDeadline(by.Add(s.limits.CloseTimeout))
 	}
 }
 
@@ -153,7 +171,7 @@ func (s *Session) awaitClose() {
 	s.deadline.Lock()
 	defer s.deadline.Unlock()
 	s.closeSent = true
-	_ = s.conn.SetReadDeadline(time.Now().Add(s.limits.CloseTimeout))
+	_ = s.raw.SetReadDeadline(time.Now().Add(s.limits.CloseTimeout))
 }
 
 // run serves the socket until it has ended. ctx is the one that s.cancel ends.
@@ -169,7 +187,7 @@ func (s *Session) run(ctx context.Context) {
 	// frame, or the time for it is over.
 	s.finish(wire.CloseCause{Cause: wire.CauseLost, Code: wire.CloseAbnormal}, true)
 	parts.Wait()
-	_ = s.conn.Close()
+	_ = s.raw.Close()
 }
 
 // guard closes the socket when f panics: a fault in one session ends no other.

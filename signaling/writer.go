@@ -1,6 +1,7 @@
 package signaling
 
 import (
+	"net"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -8,20 +9,31 @@ import (
 	"github.com/dspeak/sfu/signaling/wire"
 )
 
-// write is the only goroutine that writes to the socket. It ends with the
-// socket's close frame.
+const (
+	// batchBytes is how much of small messages goes into one write.
+	batchBytes = 16 << 10
+	// copyBytes is the size up to which a message counts as small.
+	copyBytes = 4 << 10
+	// collectFor is how long after a write patient messages wait for others.
+	collectFor = 50 * time.Millisecond
+	// writeBytes bounds one write, for which the client has the write timeout.
+	writeBytes = 64 << 10
+)
+
+// write is the only goroutine that writes messages. It ends with the socket's close
+// frame. What waits together leaves in one system call.
 func (s *Session) write() {
 	heartbeat := time.NewTicker(s.limits.HeartbeatInterval)
 	defer heartbeat.Stop()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	var frames []frame
 	for {
 		var end *ending
 		frames, end = s.out.take(frames)
-		for _, f := range frames {
-			if err := s.writeFrame(f); err != nil {
-				s.writeFailed(err)
-				return
-			}
+		if err := s.writeFrames(frames); err != nil {
+			s.writeFailed(err)
+			return
 		}
 		if end != nil {
 			s.writeClose(end)
@@ -29,6 +41,7 @@ func (s *Session) write() {
 		}
 		select {
 		case <-s.out.wake:
+			s.collect(pause)
 		case <-heartbeat.C:
 			if s.joined.Load() {
 				s.Send(wire.PingMessage{Timestamp: time.Now().UnixMilli()})
@@ -37,25 +50,100 @@ func (s *Session) write() {
 	}
 }
 
-// writeFrame writes one frame within the write timeout and, once the socket
-// ends, within the time for that; what need not be written any more is not.
-func (s *Session) writeFrame(f frame) error {
+// collect lets patient messages wait for others until collectFor after the last write.
+// Any other message ends the wait.
+func (s *Session) collect(pause *time.Timer) {
+	for s.out.collect() {
+		left := collectFor - time.Since(s.wrote)
+		if left <= 0 {
+			return
+		}
+		pause.Reset(left)
+		select {
+		case <-pause.C:
+		case <-s.out.wake:
+		}
+	}
+}
+
+// writeFrames writes frames in as few system calls as are needed, and drops what is
+// left once the socket is to end without it.
+func (s *Session) writeFrames(frames []frame) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	scratch, _ := s.server.buffers.Get().(*[]byte) // newBatch's
+	defer s.server.buffers.Put(scratch)
+	batch := (*scratch)[:0]
+	for _, f := range frames {
+		first, payload := f.payload(s.deflater)
+		batch = appendHeader(batch, first, len(payload))
+		if len(payload) <= copyBytes {
+			batch = append(batch, payload...)
+			payload = nil
+		}
+		if payload == nil && len(batch) < batchBytes {
+			continue
+		}
+		if err := s.writeParts(batch, payload); err != nil {
+			return err
+		}
+		batch = batch[:0]
+	}
+	return s.writeParts(batch, nil)
+}
+
+// newBatch makes a buffer for a writer.
+func newBatch() any {
+	b := make([]byte, 0, batchBytes+copyBytes+maxHeader)
+	return &b
+}
+
+// writeParts writes a batch and the payload that follows it.
+func (s *Session) writeParts(batch, payload []byte) error {
+	s.wrote = time.Now()
+	for len(batch)+len(payload) > 0 {
+		dropped, err := s.extendWrite()
+		if err != nil || dropped {
+			return err
+		}
+		part := payload[:min(len(payload), writeBytes)]
+		payload = payload[len(part):]
+		switch {
+		case len(part) == 0:
+			_, err = s.raw.Write(batch)
+		case len(batch) == 0:
+			_, err = s.raw.Write(part)
+		default:
+			parts := net.Buffers{batch, part}
+			_, err = parts.WriteTo(s.raw)
+		}
+		if err != nil {
+			return err
+		}
+		batch = nil
+	}
+	return nil
+}
+
+// extendWrite gives the next write the write timeout and, once the socket ends, the
+// time for that. dropped: nothing is to be written any more.
+func (s *Session) extendWrite() (dropped bool, err error) {
 	by := time.Now().Add(s.limits.WriteTimeout)
-	if end := s.out.ended(); end != nil {
-		if end.drop {
-			return nil
-		}
-		if end.by.Before(by) {
-			by = end.by
+	if by.Sub(s.writeBy) > s.limits.WriteTimeout/4 { // moving it costs as much as a small write
+		s.writeBy = by
+		if err := s.raw.SetWriteDeadline(by); err != nil {
+			return false, err
 		}
 	}
-	if f.kind != websocket.TextMessage {
-		return s.conn.WriteControl(f.kind, f.data, by)
+	end := s.out.ended()
+	if end == nil {
+		return false, nil
 	}
-	if err := s.conn.SetWriteDeadline(by); err != nil {
-		return err
+	if end.by.Before(by) {
+		err = s.raw.SetWriteDeadline(end.by)
 	}
-	return s.conn.WriteMessage(f.kind, f.data)
+	return end.drop, err
 }
 
 // writeFailed gives a connection up that takes nothing more.
@@ -65,7 +153,7 @@ func (s *Session) writeFailed(err error) {
 		cause = wire.CloseCause{Cause: wire.CauseSlow, Code: wire.CloseAbnormal, Reason: wire.ReasonWriteTimeout}
 	}
 	s.finish(cause, true)
-	_ = s.conn.Close()
+	_ = s.raw.Close()
 }
 
 // writeClose sends the close frame and gives the client a moment for its own.
@@ -75,7 +163,7 @@ func (s *Session) writeClose(end *ending) {
 		data = websocket.FormatCloseMessage(end.Code, end.Reason)
 	}
 	if end.Code == wire.CloseAbnormal || s.conn.WriteControl(websocket.CloseMessage, data, end.by) != nil {
-		_ = s.conn.Close()
+		_ = s.raw.Close()
 		return
 	}
 	s.awaitClose()

@@ -52,6 +52,7 @@ type backend struct {
 	registry  *registry
 	workers   workers
 	presence  presence // a no-op without a main server
+	crowds    *crowds
 	addresses *addresses
 	log       *slog.Logger
 

@@ -3,8 +3,6 @@ package supervisor
 import (
 	"time"
 
-	"github.com/dspeak/sfu/internal/ident"
-	"github.com/dspeak/sfu/internal/obs"
 	interopwire "github.com/dspeak/sfu/interop/wire"
 	"github.com/dspeak/sfu/signaling"
 	"github.com/dspeak/sfu/signaling/wire"
@@ -13,32 +11,23 @@ import (
 // broadcastLocked sends a message to every socket in the channel but the given
 // user's.
 func (b *backend) broadcastLocked(ch *channel, except *user, m wire.Message) {
-	encoded, err := wire.Encode(m)
-	if err != nil {
-		b.log.Error("message cannot be encoded", obs.Err(err))
+	encoded := b.encode(m)
+	if encoded == nil {
 		return
 	}
+	crowded := ch.crowded()
 	for _, u := range ch.users {
 		if u == except {
 			continue
 		}
 		for _, s := range u.sessions {
-			s.SendEncoded(encoded)
+			if crowded {
+				s.SendToCrowd(encoded)
+			} else {
+				s.SendEncoded(encoded)
+			}
 		}
 	}
-}
-
-// inChannelLocked is the picture of who is there.
-func (ch *channel) inChannelLocked() wire.CurrentlyInChannel {
-	m := wire.CurrentlyInChannel{ProducerUserMap: map[ident.ProducerID]ident.UserID{}}
-	for _, u := range ch.users {
-		m.InRoom = append(m.InRoom, u.id)
-	}
-	for _, p := range ch.producers {
-		m.Producers = append(m.Producers, p.id)
-		m.ProducerUserMap[p.id] = p.user.id
-	}
-	return m
 }
 
 // endProducerLocked drops a producer and tells the others and the main server. by is
@@ -75,13 +64,4 @@ func (b *backend) tellPresenceLocked(event interopwire.PresenceEvent, u *user, r
 	b.presence.Send(interopwire.MediaPresence{
 		Event: event, UserID: u.id, ChannelID: u.channel.id, Time: time.Now(), Reason: reason,
 	})
-}
-
-// syncPresenceLocked tells the main server who is in the channel.
-func (b *backend) syncPresenceLocked(ch *channel) {
-	m := interopwire.ChannelPresenceSync{ChannelID: ch.id}
-	for _, u := range ch.users {
-		m.UserIDs = append(m.UserIDs, u.id)
-	}
-	b.presence.Send(m)
 }

@@ -74,7 +74,7 @@ func (b *backend) loseRouterLocked(ch *channel, reason string) {
 	for len(ch.producers) > 0 {
 		b.endProducerLocked(ch.producers[0], nil)
 	}
-	b.broadcastLocked(ch, nil, ch.inChannelLocked())
+	b.changedLocked(ch, changeProducers)
 }
 
 // transportClosed handles a transport that its worker gave up.
@@ -107,7 +107,7 @@ func (b *backend) giveUpLocked(u *user, t *transport, reason string) {
 	}
 	if p != nil {
 		b.endProducerLocked(p, nil)
-		b.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+		b.changedLocked(u.channel, changeProducers)
 	}
 }
 

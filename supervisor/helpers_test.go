@@ -123,7 +123,7 @@ func newLab(t *testing.T, workers int, edit ...func(*lab)) *lab {
 	served := map[workerv1.AddressFamily]bool{workerv1.AddressFamily_ADDRESS_FAMILY_IPV4: true}
 	log := slog.New(slog.DiscardHandler)
 	l.backend = &backend{
-		registry: newRegistry(), workers: l.pool, presence: l.main, takeovers: newTakeovers(workers), adoptions: newAdoptions(nil), log: log,
+		registry: newRegistry(), crowds: newCrowds(), workers: l.pool, presence: l.main, takeovers: newTakeovers(workers), adoptions: newAdoptions(nil), log: log,
 		addresses: newAddresses(config.Config{Environment: config.Production, Media: config.Media{IPv4: "192.0.2.9", IPv4Port: 12825}}, served, log),
 		grace:     time.Minute, cooldown: time.Minute,
 	}
@@ -137,6 +137,14 @@ func newLab(t *testing.T, workers int, edit ...func(*lab)) *lab {
 
 // serve opens the socket server.
 func (l *lab) serve(v signaling.Validator) {
+	ctx, stop := context.WithCancel(l.t.Context())
+	var pacing sync.WaitGroup
+	b := l.backend
+	pacing.Go(func() { b.paceCrowds(ctx) })
+	l.t.Cleanup(func() {
+		stop()
+		pacing.Wait()
+	})
 	l.sockets = signaling.NewServer(signaling.Config{
 		Backend: spy{l.backend, l}, Validator: v, Limits: l.limits,
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},

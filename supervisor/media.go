@@ -84,10 +84,8 @@ func (c *call) commitProducer(ctx context.Context, p *producer, r *router, data 
 		c.endProducerLocked(former, c.session)
 	}
 	u.producer = p
-	ch.producers = append(ch.producers, p)
-	picture := ch.inChannelLocked()
-	c.broadcastLocked(ch, nil, picture)
-	c.broadcastLocked(ch, nil, wire.AvailableProducers{Producers: picture.Producers, ProducerUserMap: picture.ProducerUserMap})
+	ch.addProducer(p)
+	c.changedLocked(ch, changeProduce)
 	c.broadcastLocked(ch, u, wire.NewProducer{ProducerID: p.id, UserID: u.id})
 	c.session.Send(wire.Produced{RequestID: c.requestID, Data: wire.ProducedData{
 		ID: p.id, UserID: u.id, ChannelID: ch.id, Kind: data.Kind, RtpParameters: data.RtpParameters,
@@ -131,7 +129,7 @@ func (c *call) consume(ctx context.Context, data wire.Consume) error {
 	c.registry.mu.Lock()
 	defer c.registry.mu.Unlock()
 	if err != nil {
-		delete(plan.transport.consuming, plan.producer.id)
+		plan.transport.release(plan.producer)
 		return err
 	}
 	u := plan.user
@@ -186,12 +184,12 @@ func (c *call) planConsume(data wire.Consume) (consumption, error) {
 		return plan, wire.ErrConsumeNoCapabilities()
 	case plan.replaces != "":
 		u.consumers = slices.DeleteFunc(u.consumers, func(c *consumer) bool { return c.id == plan.replaces })
-	case plan.transport.consuming[plan.producer.id]:
+	case plan.transport.consuming[plan.producer.id] != nil:
 		return plan, wire.ErrAlreadyConsuming()
 	case len(u.consumers) >= maxConsumers:
 		return plan, wire.ErrLimit("consumers")
 	}
-	plan.transport.consuming[plan.producer.id] = true
+	plan.transport.reserve(plan.producer, u)
 	return plan, nil
 }
 
@@ -226,7 +224,7 @@ func (c *call) recvTransportLocked(u *user, id ident.TransportID) *transport {
 // unheardLocked is a producer of another user that this user does not consume yet.
 func (u *user) unheardLocked() *producer {
 	for _, p := range u.channel.producers {
-		heard := slices.ContainsFunc(u.transports, func(t *transport) bool { return t.consuming[p.id] })
+		heard := slices.ContainsFunc(u.transports, func(t *transport) bool { return t.consuming[p.id] != nil })
 		if p.user != u && !heard {
 			return p
 		}
@@ -277,7 +275,7 @@ func (c *call) closeProducer(ctx context.Context, data wire.CloseProducer) error
 	}
 	c.endProducerLocked(p, c.session)
 	c.session.Send(wire.ProducerClosed{RequestID: c.requestID, ProducerID: p.id, UserID: u.id})
-	c.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+	c.changedLocked(u.channel, changeProducers)
 	c.registry.mu.Unlock()
 	c.carryOut(ctx, todo)
 	return nil

@@ -55,7 +55,7 @@ func (b *backend) Join(_ context.Context, s *signaling.Session) error {
 	fresh, restored := u == nil, false
 	if fresh {
 		u = &user{id: s.UserID(), channel: ch, joined: time.Now()}
-		ch.users = append(ch.users, u)
+		ch.addUser(u)
 	}
 	if u.grace != nil {
 		u.grace.Stop()
@@ -66,16 +66,20 @@ func (b *backend) Join(_ context.Context, s *signaling.Session) error {
 	if restored {
 		connected.Message = wire.MessageRestored
 	}
-	s.Send(ch.inChannelLocked())
-	s.Send(connected)
-	switch {
+	switch { // the socket itself is not the user's yet
 	case fresh:
-		b.broadcastLocked(ch, u, ch.inChannelLocked())
 		b.tellPresenceLocked(interopwire.EventJoin, u, "")
-		b.syncPresenceLocked(ch)
+		b.changedLocked(ch, changeUsers)
 	case restored:
-		b.broadcastLocked(ch, u, ch.inChannelLocked())
 		b.tellPresenceLocked(interopwire.EventRejoin, u, "session restored")
+		b.changedLocked(ch, changeReturn)
+	}
+	if picture := b.inChannelLocked(ch); picture != nil {
+		s.SendEncoded(picture)
+	}
+	s.Send(connected)
+	if len(u.sessions) == 0 {
+		u.seen = ch.pictures.version
 	}
 	u.sessions = append(u.sessions, s)
 	return nil
@@ -156,7 +160,10 @@ func (b *backend) removeUserLocked(u *user, reason string) cleanup {
 	if u.producer != nil {
 		b.endProducerLocked(u.producer, nil)
 	}
-	ch.users = slices.DeleteFunc(ch.users, func(other *user) bool { return other == u })
+	for _, t := range u.transports {
+		t.releaseAll()
+	}
+	ch.dropUser(u)
 	var todo cleanup
 	if ch.router != nil {
 		todo.router = *ch.router
@@ -168,10 +175,9 @@ func (b *backend) removeUserLocked(u *user, reason string) cleanup {
 		for _, t := range u.transports {
 			todo.transports = append(todo.transports, t.id)
 		}
-		b.broadcastLocked(ch, nil, ch.inChannelLocked())
 	}
 	b.tellPresenceLocked(interopwire.EventLeave, u, reason)
-	b.syncPresenceLocked(ch)
+	b.changedLocked(ch, changeUsers)
 	return todo
 }
 

@@ -221,23 +221,35 @@ func (c *chaos) settle() {
 	}
 }
 
-// checkMarksLocked: what is marked as consumed is consumed, once.
+// checkMarksLocked: what is marked as consumed is consumed, once, and its producer
+// knows it.
 func (u *user) checkMarksLocked(t *testing.T) {
 	t.Helper()
-	marks := map[*transport]map[ident.ProducerID]bool{}
+	marks := map[*transport]map[ident.ProducerID]*producer{}
 	for _, consumer := range u.consumers {
-		on := consumer.transport
+		on, p := consumer.transport, consumer.producer
 		if marks[on] == nil {
-			marks[on] = map[ident.ProducerID]bool{}
+			marks[on] = map[ident.ProducerID]*producer{}
 		}
-		if marks[on][consumer.producer.id] {
-			t.Errorf("%s hears %s twice", u.id, consumer.producer.id)
+		if marks[on][p.id] != nil {
+			t.Errorf("%s hears %s twice", u.id, p.id)
 		}
-		marks[on][consumer.producer.id] = true
+		marks[on][p.id] = p
+		if p.hearers[on] != u {
+			t.Errorf("%s hears %s, which does not know", u.id, p.id)
+		}
 	}
 	for _, on := range u.transports {
 		if !maps.Equal(on.consuming, marks[on]) {
 			t.Errorf("%s is marked as consuming %v, and consumes %v", u.id, on.consuming, marks[on])
+		}
+	}
+	if u.producer == nil {
+		return
+	}
+	for on, hearer := range u.producer.hearers {
+		if hearer.gone || hearer.transport(on.id) != on || on.consuming[u.producer.id] != u.producer {
+			t.Errorf("%s is said to hear %s", hearer.id, u.producer.id)
 		}
 	}
 }

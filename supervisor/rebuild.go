@@ -231,7 +231,7 @@ func (re *rebuiltChannel) transports(rd *workerv1.RouterDump) {
 		re.parts = append(re.parts, &rebuiltTransport{
 			transport: &transport{
 				id: id, created: re.when(data.Created), connected: connectedRole(d.GetDtlsLocalRole()),
-				consuming: map[ident.ProducerID]bool{},
+				consuming: map[ident.ProducerID]*producer{},
 			},
 			data: data, dump: d,
 		})
@@ -250,7 +250,7 @@ func (re *rebuiltChannel) user(p *rebuiltTransport) bool {
 	u := re.channel.user(p.data.UserID)
 	if u == nil {
 		u = &user{id: p.data.UserID, channel: re.channel, joined: re.when(p.data.Joined)}
-		re.channel.users = append(re.channel.users, u)
+		re.channel.addUser(u)
 	}
 	if len(u.transports) >= maxTransports {
 		re.todo.transports = append(re.todo.transports, p.transport.id)
@@ -285,7 +285,7 @@ func (re *rebuiltChannel) producers() {
 	ch := re.channel
 	for _, u := range ch.users {
 		if u.producer != nil {
-			ch.producers = append(ch.producers, u.producer)
+			ch.addProducer(u.producer)
 		}
 	}
 	slices.SortStableFunc(ch.producers, func(a, b *producer) int { return madeAt(string(a.id)).Compare(madeAt(string(b.id))) })
@@ -308,11 +308,11 @@ func (re *rebuiltChannel) consumers() {
 				id: ident.ConsumerID(d.GetId()), producer: re.channel.producer(ident.ProducerID(d.GetProducerId())), transport: p.transport,
 				doubtful: madeAt(d.GetId()).After(re.alive.Add(-doubt)),
 			}
-			if c.producer == nil || p.transport.consuming[c.producer.id] || len(p.user.consumers) >= maxConsumers {
+			if c.producer == nil || p.transport.consuming[c.producer.id] != nil || len(p.user.consumers) >= maxConsumers {
 				re.todo.consumers = append(re.todo.consumers, c.id)
 				continue
 			}
-			p.transport.consuming[c.producer.id] = true
+			p.transport.reserve(c.producer, p.user)
 			p.user.consumers = append(p.user.consumers, c)
 		}
 	}

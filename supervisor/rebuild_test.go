@@ -28,7 +28,7 @@ func (l *lab) succeed(grace time.Duration) {
 		slots = append(slots, ident.Slot(i))
 	}
 	l.backend = &backend{
-		registry: newRegistry(), workers: l.pool, presence: l.main, log: slog.New(slog.DiscardHandler),
+		registry: newRegistry(), crowds: newCrowds(), workers: l.pool, presence: l.main, log: slog.New(slog.DiscardHandler),
 		takeovers: newTakeovers(len(l.workers)), adoptions: &adoptions{slots: slots, alone: time.Now(), left: map[ident.Slot]struct{}{}, done: make(chan struct{}), built: make(chan struct{})},
 		addresses: newAddresses(config.Config{Environment: config.Production, Media: config.Media{IPv4: "192.0.2.9", IPv4Port: 12825}}, former.addresses.served, former.log),
 		grace:     grace, cooldown: former.cooldown,

@@ -197,8 +197,7 @@ func (b *backend) loseProducerLocked(p *producer) {
 	for _, s := range p.user.sessions {
 		s.Send(closed)
 	}
-	ch := p.user.channel
-	b.broadcastLocked(ch, nil, ch.inChannelLocked())
+	b.changedLocked(p.user.channel, changeProducers)
 }
 
 // loseConsumerLocked tells one user that it does not hear a producer any more. The
@@ -210,7 +209,9 @@ func (b *backend) loseConsumerLocked(u *user, lost *consumer) {
 	closed := wire.ProducerClosed{ProducerID: lost.producer.id, UserID: lost.producer.user.id}
 	for _, s := range u.sessions {
 		s.Send(closed)
-		s.Send(u.channel.inChannelLocked())
+		if picture := b.inChannelLocked(u.channel); picture != nil {
+			s.SendPicture(picture)
+		}
 	}
 }
 

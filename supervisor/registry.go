@@ -75,9 +75,12 @@ type channel struct {
 	id      ident.ChannelID
 	created time.Time
 	users   []*user // in the order of joining
+	byID    map[ident.UserID]*user
 	// producers in the order of producing.
-	producers []*producer
-	router    *router
+	producers    []*producer
+	producerByID map[ident.ProducerID]*producer
+	router       *router
+	pictures     pictures
 	// placing is the attempt to place the channel; nil: none is under way.
 	placing *placing
 	// placed is when a worker was last chosen for the channel.
@@ -101,6 +104,10 @@ type user struct {
 	channel  *channel
 	joined   time.Time
 	sessions []*signaling.Session
+	// seen is the version of the channel's picture that was sent to all sockets.
+	seen uint64
+	// round is the last round of the channel's pictures that has come to the user.
+	round uint64
 	// grace runs while no socket is open; nil otherwise.
 	grace        *lapse.Timer
 	graces       uint64 // how many have begun: names the one that runs
@@ -119,8 +126,8 @@ type transport struct {
 	session   *signaling.Session // that created it; nil: one of a former supervisor
 	created   time.Time
 	connected bool
-	told      *workerv1.RtpCapabilities // as the worker has them in the app data
-	consuming map[ident.ProducerID]bool // producers consumed, or about to be
+	told      *workerv1.RtpCapabilities      // as the worker has them in the app data
+	consuming map[ident.ProducerID]*producer // consumed, or about to be
 }
 
 type producer struct {
@@ -128,6 +135,8 @@ type producer struct {
 	user      *user
 	transport *transport
 	session   *signaling.Session // that asked for it; nil: one of a former supervisor
+	// hearers are the transports that consume it, or are about to, with their users.
+	hearers map[*transport]*user
 }
 
 // consumer is what a transport sends of a producer. doubtful: it was made just before
@@ -139,22 +148,53 @@ type consumer struct {
 	doubtful  bool
 }
 
-func (ch *channel) user(id ident.UserID) *user {
-	for _, u := range ch.users {
-		if u.id == id {
-			return u
-		}
+func (ch *channel) user(id ident.UserID) *user { return ch.byID[id] }
+
+func (ch *channel) producer(id ident.ProducerID) *producer { return ch.producerByID[id] }
+
+func (ch *channel) addUser(u *user) {
+	if ch.byID == nil {
+		ch.byID = map[ident.UserID]*user{}
 	}
-	return nil
+	ch.users = append(ch.users, u)
+	ch.byID[u.id] = u
 }
 
-func (ch *channel) producer(id ident.ProducerID) *producer {
-	for _, p := range ch.producers {
-		if p.id == id {
-			return p
-		}
+func (ch *channel) dropUser(u *user) {
+	if i := slices.Index(ch.users, u); i >= 0 {
+		ch.users = slices.Delete(ch.users, i, i+1)
+		delete(ch.byID, u.id)
 	}
-	return nil
+}
+
+func (ch *channel) addProducer(p *producer) {
+	if ch.producerByID == nil {
+		ch.producerByID = map[ident.ProducerID]*producer{}
+	}
+	ch.producers = append(ch.producers, p)
+	ch.producerByID[p.id] = p
+}
+
+// reserve notes that the user's transport consumes the producer, or is about to.
+func (t *transport) reserve(p *producer, u *user) {
+	t.consuming[p.id] = p
+	if p.hearers == nil {
+		p.hearers = map[*transport]*user{}
+	}
+	p.hearers[t] = u
+}
+
+// release is the opposite of reserve.
+func (t *transport) release(p *producer) {
+	delete(t.consuming, p.id)
+	delete(p.hearers, t)
+}
+
+// releaseAll is release for a transport that goes.
+func (t *transport) releaseAll() {
+	for _, p := range t.consuming {
+		t.release(p)
+	}
 }
 
 func (u *user) transport(id ident.TransportID) *transport {
@@ -200,15 +240,16 @@ func (c *cleanup) empty() bool {
 // dropProducerLocked takes a producer and its consumers out.
 func (r *registry) dropProducerLocked(p *producer) {
 	ch := p.user.channel
-	ch.producers = slices.DeleteFunc(ch.producers, func(other *producer) bool { return other == p })
+	if i := slices.Index(ch.producers, p); i >= 0 {
+		ch.producers = slices.Delete(ch.producers, i, i+1)
+		delete(ch.producerByID, p.id)
+	}
 	if p.user.producer == p {
 		p.user.producer = nil
 	}
-	for _, u := range ch.users {
+	for t, u := range p.hearers {
 		u.consumers = slices.DeleteFunc(u.consumers, func(c *consumer) bool { return c.producer == p })
-		for _, t := range u.transports {
-			delete(t.consuming, p.id)
-		}
+		t.release(p)
 	}
 }
 
@@ -217,6 +258,7 @@ func (r *registry) dropProducerLocked(p *producer) {
 func (r *registry) dropTransportLocked(u *user, t *transport) *producer {
 	u.transports = slices.DeleteFunc(u.transports, func(other *transport) bool { return other == t })
 	u.consumers = slices.DeleteFunc(u.consumers, func(c *consumer) bool { return c.transport == t })
+	t.releaseAll()
 	if u.producer != nil && u.producer.transport == t {
 		return u.producer
 	}
@@ -230,6 +272,6 @@ func (u *user) dropConsumerLocked(c *consumer) bool {
 	if len(u.consumers) == before {
 		return false
 	}
-	delete(c.transport.consuming, c.producer.id)
+	c.transport.release(c.producer)
 	return true
 }

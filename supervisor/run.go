@@ -163,7 +163,7 @@ func (s *supervisor) openPool(ctx context.Context, cpus process.CPUPlan) error {
 // wire connects the parts.
 func (s *supervisor) wire() error {
 	s.backend = &backend{
-		registry: newRegistry(), workers: s.pool, presence: silence{}, log: s.log,
+		registry: newRegistry(), crowds: newCrowds(), workers: s.pool, presence: silence{}, log: s.log,
 		takeovers: newTakeovers(len(s.media.slots)), adoptions: newAdoptions(s.remains),
 		addresses: newAddresses(s.cfg, s.media.served, s.log),
 		grace:     s.cfg.Signaling.Grace, cooldown: s.cfg.Signaling.KickCooldown,
@@ -222,6 +222,7 @@ func (s *supervisor) serve(ctx, hurry context.Context) error {
 	part(func() error { return s.pool.Run(inner) })
 	part(func() error { s.backend.followWorkers(inner, s.pool.Events()); return nil })
 	part(func() error { s.backend.keepHouse(inner); return nil })
+	part(func() error { s.backend.paceCrowds(inner); return nil })
 	part(func() error { return serveAdmin(inner, s.backend, s.upgrade, s.admin) })
 	s.backend.rebuild(ctx, startTimeout) // before the main server or a client asks who is there
 	s.backend.addresses.refresh(ctx)

@@ -24,7 +24,7 @@ const stormSize = 1000
 // another, all of them, and find their sessions; somebody else is served meanwhile.
 func TestStorm(t *testing.T) {
 	// However slowly they come, two come within 2.5 ms somewhere.
-	l := newLab(t, 2, func(l *lab) { l.limits = signaling.Limits{AdmissionBurst: 1} })
+	l := newLab(t, 2, func(l *lab) { l.limits = signaling.Limits{AdmissionBurst: 1, Rate: 1e6} })
 	bystander := l.join("eve", "elsewhere")
 	bystander.connect(bystander.transport())
 	clients := l.storm(false)

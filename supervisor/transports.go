@@ -99,7 +99,7 @@ func (c *call) newTransport(u *user) *transport {
 	defer c.registry.mu.Unlock()
 	return &transport{
 		id: ident.TransportID(ident.NewTimed()), session: c.session, created: time.Now(),
-		told: u.capabilities, consuming: map[ident.ProducerID]bool{},
+		told: u.capabilities, consuming: map[ident.ProducerID]*producer{},
 	}
 }
 
@@ -214,7 +214,7 @@ func (c *call) closeTransport(ctx context.Context, data wire.CloseTransport) err
 	}
 	c.session.Send(wire.TransportCloseAnswer{RequestID: c.requestID, ID: t.id})
 	if p != nil {
-		c.broadcastLocked(u.channel, nil, u.channel.inChannelLocked())
+		c.changedLocked(u.channel, changeProducers)
 	}
 	todo := cleanup{transports: []ident.TransportID{t.id}}
 	if r := u.channel.router; r != nil {

@@ -62,7 +62,7 @@ func command() *cobra.Command {
 			return err
 		},
 	}
-	cmd.AddCommand(floorChild(), tableCommand())
+	cmd.AddCommand(floorChild(), tableCommand(), crowdCommand(), crowdBystander())
 	f := cmd.Flags()
 	f.StringVar(&cfg.URL, "url", "ws://localhost:8425/socket", "signaling URL")
 	f.IntVar(&cfg.Channels, "channels", 1, "voice channels")

@@ -43,11 +43,11 @@ func TestDefaults(t *testing.T) {
 		Environment: Development, RunDir: "/run/x",
 		HTTP: HTTP{Port: 8425},
 		Signaling: Signaling{
-			MessageBytes: 65536, Rate: 200, Burst: 4000, PendingRequests: 4000, SendQueue: 4096,
+			MessageBytes: 65536, Rate: 200, Burst: 4000, PendingRequests: 4000, SendQueue: 16384,
 			WriteTimeout: 10 * time.Second, ValidationTimeout: 5 * time.Second,
 			HeartbeatInterval: 15 * time.Second, HeartbeatTimeout: time.Minute, Grace: time.Minute, KickCooldown: time.Minute,
 			Connections: 16384, ConnectionsPerAddress: 1024,
-			AdmissionRate: 400, AdmissionBurst: 400, AdmissionQueue: 4096, AdmissionWait: 15 * time.Second,
+			AdmissionRate: 400, AdmissionBurst: 100, AdmissionQueue: 4096, AdmissionWait: 15 * time.Second,
 		},
 		Media: Media{
 			Port: 12825, IPv4Port: 12825, IPv6Port: 12826, ResolveInterval: time.Minute,

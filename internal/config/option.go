@@ -250,7 +250,7 @@ func limitOptions() []Option {
 			set:  func(c *Config, v string) error { return whole(&c.Signaling.PendingRequests, v, 10, many) },
 		},
 		{
-			Name: "signaling.send_queue", Env: "DSPEAK_SEND_QUEUE", Default: "4096",
+			Name: "signaling.send_queue", Env: "DSPEAK_SEND_QUEUE", Default: "16384",
 			Help: "messages that may wait for a client",
 			set:  func(c *Config, v string) error { return whole(&c.Signaling.SendQueue, v, 10, many) },
 		},
@@ -276,7 +276,7 @@ func admissionOptions() []Option {
 			set:  func(c *Config, v string) error { return number(&c.Signaling.AdmissionRate, v, 1, many) },
 		},
 		{
-			Name: "signaling.admission_burst", Env: "DSPEAK_ADMISSION_BURST", Default: "400",
+			Name: "signaling.admission_burst", Env: "DSPEAK_ADMISSION_BURST", Default: "100",
 			Help: "signaling sockets accepted at once",
 			set:  func(c *Config, v string) error { return whole(&c.Signaling.AdmissionBurst, v, 1, many) },
 		},

@@ -4,18 +4,48 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"github.com/dspeak/sfu/internal/ident"
 )
 
+// Kind says which messages replace each other.
+type Kind int
+
+// The kinds. A picture that is newer makes those of its kind that still wait useless.
+const (
+	KindEvent Kind = iota
+	KindInChannel
+	KindProducers
+)
+
 // Encoded is a message as bytes, to be sent to any number of sockets. It is never changed after Encode.
-type Encoded struct{ text []byte }
+type Encoded struct {
+	kind Kind
+	text []byte
+
+	once     sync.Once
+	deflated []byte // set once
+}
 
 // Bytes is the JSON text. The caller must not change it.
 func (e *Encoded) Bytes() []byte { return e.text }
 
+// Kind is the kind of the message.
+func (e *Encoded) Kind() Kind { return e.kind }
+
+// Deflated returns the text as compress returns it, which is called once for all
+// sockets. Any goroutine may call it.
+func (e *Encoded) Deflated(compress func([]byte) []byte) []byte {
+	e.once.Do(func() { e.deflated = compress(e.text) })
+	return e.deflated
+}
+
 // Encode writes a message as JSON. It fails only when a raw JSON field holds no JSON.
 func Encode(m Message) (*Encoded, error) {
+	if m, ok := m.(picture); ok {
+		return &Encoded{kind: m.kind(), text: m.appendJSON(nil)}, nil
+	}
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false)
@@ -87,23 +117,7 @@ func (m TransportCloseAnswer) body() any {
 	}{m.ID}}
 }
 
-func (m CurrentlyInChannel) body() any {
-	return struct {
-		Type            string                            `json:"type"`
-		InRoom          []ident.UserID                    `json:"inRoom"`
-		Producers       []ident.ProducerID                `json:"producers"`
-		ProducerUserMap map[ident.ProducerID]ident.UserID `json:"producerUserMap"`
-	}{"currentlyInChannel", listOf(m.InRoom), listOf(m.Producers), mapOf(m.ProducerUserMap)}
-}
-
 func (m Connected) body() any { return envelope{"connected", nil, m} }
-
-func (m AvailableProducers) body() any {
-	return envelope{"available-producers", nil, struct {
-		Producers       []ident.ProducerID                `json:"producers"`
-		ProducerUserMap map[ident.ProducerID]ident.UserID `json:"producerUserMap"`
-	}{listOf(m.Producers), mapOf(m.ProducerUserMap)}}
-}
 
 func (m NewProducer) body() any { return envelope{"new-producer", nil, m} }
 
@@ -153,20 +167,4 @@ func (m ErrorMessage) body() any {
 		Details   string          `json:"details,omitempty"`
 		Status    int             `json:"status,omitempty"`
 	}{"error", m.Text, m.RequestID, m.Details, m.Status}
-}
-
-// listOf makes a nil slice an empty one: the client reads an array, never null.
-func listOf[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
-}
-
-// mapOf makes a nil map an empty one: the client reads an object, never null.
-func mapOf[K comparable, V any](m map[K]V) map[K]V {
-	if m == nil {
-		return map[K]V{}
-	}
-	return m
 }

@@ -48,11 +48,16 @@ func TestEncode(t *testing.T) {
 		{TransportCloseAnswer{id, "t"}, `{"type":"transport-closed","requestId":"r","data":{"id":"t"}}`},
 		{CurrentlyInChannel{}, `{"type":"currentlyInChannel","inRoom":[],"producers":[],"producerUserMap":{}}`},
 		{
-			CurrentlyInChannel{[]ident.UserID{"u"}, []ident.ProducerID{"p"}, map[ident.ProducerID]ident.UserID{"p": "u"}},
+			CurrentlyInChannel{[]ident.UserID{"u"}, []Production{{"p", "u"}}},
 			`{"type":"currentlyInChannel","inRoom":["u"],"producers":["p"],"producerUserMap":{"p":"u"}}`,
 		},
 		{Connected{"c", "u", MessageConnected}, `{"type":"connected","data":{"channelId":"c","userId":"u","message":"dspeak socket connection successful"}}`},
+		{
+			CurrentlyInChannel{[]ident.UserID{"a\"b", "<ü>\n", "\xff"}, []Production{{"p", "a\"b"}, {"q", "<ü>\n"}}},
+			`{"type":"currentlyInChannel","inRoom":["a\"b","<ü>\n","\ufffd"],"producers":["p","q"],"producerUserMap":{"p":"a\"b","q":"<ü>\n"}}`,
+		},
 		{AvailableProducers{}, `{"type":"available-producers","data":{"producers":[],"producerUserMap":{}}}`},
+		{AvailableProducers{[]Production{{"p", "u"}}}, `{"type":"available-producers","data":{"producers":["p"],"producerUserMap":{"p":"u"}}}`},
 		{NewProducer{"p", "u"}, `{"type":"new-producer","data":{"producerId":"p","userId":"u"}}`},
 		{ProducerClosed{nil, "p", "u"}, `{"type":"producer-closed","data":{"producerId":"p","userId":"u"}}`},
 		{ProducerClosed{id, "p", "u"}, `{"type":"producer-closed","requestId":"r","data":{"producerId":"p","userId":"u"}}`},

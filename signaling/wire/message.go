@@ -125,9 +125,8 @@ type TransportCloseAnswer struct {
 // CurrentlyInChannel tells who is in the channel. All three lists are written,
 // empty ones too.
 type CurrentlyInChannel struct {
-	InRoom          []ident.UserID
-	Producers       []ident.ProducerID
-	ProducerUserMap map[ident.ProducerID]ident.UserID
+	InRoom    []ident.UserID
+	Producers []Production
 }
 
 // Texts of Connected.
@@ -146,8 +145,7 @@ type Connected struct {
 
 // AvailableProducers tells the whole channel after a produce.
 type AvailableProducers struct {
-	Producers       []ident.ProducerID
-	ProducerUserMap map[ident.ProducerID]ident.UserID
+	Producers []Production
 }
 
 // NewProducer tells the others of a produce.

@@ -14,9 +14,9 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 )
 
-// cpuTime returns the CPU time that the process's threads have used, in
+// CPUTime returns the CPU time that the process's threads have used, in
 // nanoseconds of the scheduler's own account (/proc/PID/task/TID/schedstat).
-func cpuTime(pid int) (time.Duration, error) {
+func CPUTime(pid int) (time.Duration, error) {
 	tasks := fmt.Sprintf("/proc/%d/task", pid)
 	entries, err := os.ReadDir(tasks)
 	if err != nil {
@@ -72,7 +72,7 @@ type usage struct {
 func readUsage(pids []int) (usage, error) {
 	var u usage
 	for _, pid := range pids {
-		cpu, err := cpuTime(pid)
+		cpu, err := CPUTime(pid)
 		if err != nil {
 			return usage{}, err
 		}
@@ -90,7 +90,7 @@ func readUsage(pids []int) (usage, error) {
 type ownUsage struct{ all, engine, pacer time.Duration }
 
 func readOwnUsage(engine, pacer int64) (ownUsage, error) {
-	all, err := cpuTime(os.Getpid())
+	all, err := CPUTime(os.Getpid())
 	if err != nil {
 		return ownUsage{}, err
 	}
