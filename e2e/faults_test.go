@@ -96,21 +96,27 @@ func killWorkers(t *testing.T, s *server, a, b *user) {
 	t.Helper()
 	told := len(a.told(t)) + len(b.told(t))
 	for range workerKills {
-		worker := s.onlyWorker(t)
-		if err := syscall.Kill(int(worker.GetPid()), syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, startTimeout, func() error {
-			if now := s.onlyWorker(t); now.GetState() != "ready" || now.GetPid() == worker.GetPid() {
-				return fmt.Errorf("after process %d: %v", worker.GetPid(), now)
-			}
-			return nil
-		})
+		s.killWorker(t)
 		heardOn(t, a, b)
 	}
 	if ann, bob := a.told(t), b.told(t); len(ann)+len(bob) != told {
 		t.Errorf("%d messages because of workers: %v %v", len(ann)+len(bob)-told, ann, bob)
 	}
+}
+
+// killWorker kills the only worker and returns when its successor is ready.
+func (s *server) killWorker(t *testing.T) {
+	t.Helper()
+	worker := s.onlyWorker(t)
+	if err := syscall.Kill(int(worker.GetPid()), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, startTimeout, func() error {
+		if now := s.onlyWorker(t); now.GetState() != "ready" || now.GetPid() == worker.GetPid() {
+			return fmt.Errorf("after process %d: %v", worker.GetPid(), now)
+		}
+		return nil
+	})
 }
 
 // told are the messages that a user got unasked, but for heartbeats.

@@ -17,6 +17,12 @@ import (
 const (
 	spaceIPv4 = "10.77.0.1"
 	spaceIPv6 = "fd77::1"
+
+	secondIPv4 = "10.77.0.3" // of a test that adds it, like the next ones
+	thirdIPv4  = "10.77.0.4"
+	secondIPv6 = "fd77::3"
+
+	spaceMedia = 12825 // the media port in a namespace, where no other program is
 )
 
 // namespace is a network of its own, with loopback and one interface, in which

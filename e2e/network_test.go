@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -16,20 +17,27 @@ func TestRestrictedNetworks(t *testing.T) {
 		{"TCP only", "46", spaceIPv4, spaceIPv4, []string{"meta l4proto udp drop"}, "tcp"},
 		{"IPv6 only", "6", spaceIPv6, spaceIPv6, []string{"meta nfproto ipv4 iifname != lo drop"}, "udp"},
 		{"TCP over IPv6 only", "6", spaceIPv6, spaceIPv6, []string{"meta l4proto udp drop"}, "tcp"},
+		// The server's answers are lost, so that the client's checks arrive but never succeed.
+		{"UDP gets out but not in", "46", spaceIPv4, spaceIPv4, []string{fmt.Sprintf("udp sport %d-%d drop", spaceMedia, spaceMedia+9)}, "tcp"},
+		{"UDP gets out but not in, IPv6", "6", spaceIPv6, spaceIPv6, []string{fmt.Sprintf("udp sport %d-%d drop", spaceMedia, spaceMedia+9)}, "tcp"},
 	} {
-		t.Run(row.name, func(t *testing.T) {
-			space := newNamespace(t, row.families, row.rules...)
-			browser := lab.own(t, chromium, space)
-			s := startServer(t, settings{space: space, host: row.host, env: map[string]string{"SFU_IPV4": spaceIPv4, "SFU_IPV6": spaceIPv6}})
-			sc := newScene(t, s, browser, newest)
-			a, b := sc.join(t, "ann", nil), sc.join(t, "bob", nil)
-			a.hearsExactly(t, b)
-			b.hearsExactly(t, a)
-			for _, u := range sc.users {
-				u.uses(t, row.protocol, row.address)
-				u.untroubled(t)
-			}
-		})
+		for _, kind := range []string{chromium, firefox} {
+			t.Run(row.name+", "+kind, func(t *testing.T) {
+				space := newNamespace(t, row.families, row.rules...)
+				browser := lab.own(t, kind, space)
+				s := startServer(t, settings{space: space, host: row.host, env: map[string]string{
+					"SFU_IPV4": spaceIPv4, "SFU_IPV6": spaceIPv6, "SFU_PORT": fmt.Sprint(spaceMedia),
+				}})
+				sc := newScene(t, s, browser, newest)
+				a, b := sc.join(t, "ann", nil), sc.join(t, "bob", nil)
+				a.hearsExactly(t, b)
+				b.hearsExactly(t, a)
+				for _, u := range sc.users {
+					u.uses(t, row.protocol, row.address)
+					u.untroubled(t)
+				}
+			})
+		}
 	}
 }
 
@@ -44,4 +52,157 @@ func (u *user) uses(t *testing.T, protocol, address string) {
 		}
 		return nil
 	})
+}
+
+// TestServerWithSeveralAddresses: a client reaches the address that it asks, which the
+// kernel would not have answered from, whether the media sockets are bound to all
+// addresses or to some; and a worker's successor sends from it, too.
+func TestServerWithSeveralAddresses(t *testing.T) {
+	for _, kind := range []string{chromium, firefox} {
+		for name, row := range map[string]struct{ host, address, bind string }{
+			"IPv4":        {spaceIPv4, secondIPv4, ""},
+			"IPv6":        {spaceIPv6, secondIPv6, ""},
+			"IPv4, bound": {spaceIPv4, secondIPv4, secondIPv4 + "," + thirdIPv4},
+			"IPv6, bound": {spaceIPv6, secondIPv6, secondIPv6},
+		} {
+			t.Run(kind+", "+name, func(t *testing.T) {
+				space := newNamespace(t, "46", "meta l4proto tcp tcp dport "+fmt.Sprintf("%d-%d drop", spaceMedia, spaceMedia+9))
+				space.ip(t, "addr add "+secondIPv4+"/24 dev v0")
+				space.ip(t, "addr add "+thirdIPv4+"/24 dev v0")
+				space.ip(t, "addr add "+secondIPv6+"/64 dev v0 nodad")
+				browser := lab.own(t, kind, space)
+				s := startServer(t, settings{space: space, host: row.host, env: map[string]string{
+					"SFU_IPV4": secondIPv4, "SFU_IPV6": secondIPv6, "SFU_PORT": fmt.Sprint(spaceMedia), "DSPEAK_MEDIA_BIND": row.bind,
+				}})
+				sc := newScene(t, s, browser, newest)
+				a, b := sc.join(t, "ann", nil), sc.join(t, "bob", nil)
+				hear := func() {
+					t.Helper()
+					a.hearsExactly(t, b)
+					b.hearsExactly(t, a)
+					for _, u := range sc.users {
+						u.uses(t, "udp", row.address)
+					}
+				}
+				hear()
+				s.killWorker(t)
+				hear()
+				for _, u := range sc.users {
+					u.untroubled(t)
+				}
+			})
+		}
+	}
+}
+
+// TestAllAddressesAreAnnounced: with several announced addresses media come from the one
+// that a client chose.
+func TestAllAddressesAreAnnounced(t *testing.T) {
+	for _, kind := range []string{chromium, firefox} {
+		t.Run(kind, func(t *testing.T) {
+			space := newNamespace(t, "4")
+			space.ip(t, "addr add "+secondIPv4+"/24 dev v0")
+			browser := lab.own(t, kind, space)
+			s := startServer(t, settings{space: space, host: spaceIPv4, env: map[string]string{
+				"SFU_IPV4": "", "SFU_IPV6": "", "DSPEAK_MEDIA_BIND": secondIPv4 + "," + spaceIPv4,
+			}})
+			sc := newScene(t, s, browser, newest)
+			a, b := sc.join(t, "ann", nil), sc.join(t, "bob", nil)
+			a.hearsExactly(t, b)
+			b.hearsExactly(t, a)
+		})
+	}
+}
+
+// TestPortOfANATChanges: the call goes on when the clients' packets come from other ports
+// all at once, and nothing reaches them on the old ones.
+func TestPortOfANATChanges(t *testing.T) {
+	for _, kind := range []string{chromium, firefox} {
+		t.Run(kind, func(t *testing.T) {
+			own := ownIPv4(t)
+			if own == "" {
+				t.Skip("NOT TESTED: the machine has no address beside loopback, which Firefox needs")
+			}
+			nat := newNAT(t, own)
+			s := startServer(t, settings{env: map[string]string{
+				"SFU_IPV4": own, "SFU_IPV4_PORT": fmt.Sprint(nat.port()), "SFU_IPV6": "",
+			}})
+			nat.forward(t, own, s.media)
+			sc := newScene(t, s, lab.shared(t, kind), newest)
+			a, b := sc.join(t, "ann", nil), sc.join(t, "bob", nil)
+			c := sc.join(t, "cid", map[string]any{"listenOnly": true})
+			for range 2 {
+				a.hearsExactly(t, b)
+				b.hearsExactly(t, a)
+				c.hearsExactly(t, a, b)
+				nat.changePorts()
+				before := c.inbound(t)
+				eventually(t, 12*time.Second, func() error {
+					now := c.inbound(t)
+					for name := range before {
+						if now[name].Packets < before[name].Packets+50 {
+							return fmt.Errorf("cid has %.0f packets of %s, then %.0f", before[name].Packets, name, now[name].Packets)
+						}
+					}
+					return nil
+				})
+			}
+			a.hearsExactly(t, b)
+			b.hearsExactly(t, a)
+			c.hearsExactly(t, a, b)
+			for _, u := range sc.users {
+				u.untroubled(t)
+			}
+		})
+	}
+}
+
+// TestManyClientsOverTCP: a school's worth of clients behind one address hears over TCP.
+func TestManyClientsOverTCP(t *testing.T) {
+	const many = 100
+	s := startServer(t, settings{})
+	speaker := s.enterPion(t, "speaker", "school", pionOptions{tcp: true})
+	speaker.speak(t)
+	listeners := make([]*pionUser, many)
+	for i := range listeners {
+		listeners[i] = s.enterPion(t, fmt.Sprintf("listener-%d", i), "school", pionOptions{tcp: true})
+		listeners[i].hear(t, speaker.producer)
+	}
+	for _, l := range listeners {
+		eventually(t, hearTimeout, l.hearing(10))
+	}
+}
+
+// TestBoundAddressesOutliveProcesses: sockets of named addresses stay through the deaths
+// of the supervisor, of a worker, and of both, when a service manager holds them.
+func TestBoundAddressesOutliveProcesses(t *testing.T) {
+	m := newManager(t)
+	s := startServer(t, settings{manager: m, env: map[string]string{
+		"SFU_IPV4": "127.0.0.2", "SFU_IPV6": "", "DSPEAK_MEDIA_BIND": "127.0.0.1,127.0.0.2",
+	}})
+	speaker, listener := s.enterPion(t, "ann", "bound", pionOptions{}), s.enterPion(t, "bob", "bound", pionOptions{})
+	speaker.speak(t)
+	listener.hear(t, speaker.producer)
+	eventually(t, hearTimeout, listener.hearing(20))
+	back := func() {
+		t.Helper()
+		s.again(t)
+		speaker.comeBack(t, s)
+		listener.comeBack(t, s)
+		eventually(t, hearTimeout, listener.hearing(20))
+	}
+	s.kill(t)
+	back()
+	s.killWorker(t)
+	eventually(t, hearTimeout, listener.hearing(20))
+	worker := s.onlyWorker(t)
+	if err := syscall.Kill(s.cmd.Process.Pid, syscall.SIGSTOP); err != nil { // it must not replace the worker first
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(int(worker.GetPid()), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s.kill(t)
+	eventually(t, answerTimeout, gone(int(worker.GetPid())))
+	back()
 }

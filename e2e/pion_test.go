@@ -26,6 +26,7 @@ type pionOptions struct {
 	// announce says how the certificate's fingerprint is told to the server; nil: as it is.
 	announce    func(fingerprint) []fingerprint
 	certificate *webrtc.Certificate // nil: one of pion's own
+	tcp         bool                // instead of UDP
 }
 
 // pionUser is a user with pion's PeerConnections: one to speak, one to hear.
@@ -55,6 +56,9 @@ func (s *server) enterPion(t *testing.T, name, channel string, options pionOptio
 	engine.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeUDP4})
 	if options.patient {
 		engine.SetICETimeouts(3*time.Minute, 5*time.Minute, 2*time.Second)
+	}
+	if options.tcp {
+		engine.SetNetworkTypes([]webrtc.NetworkType{webrtc.NetworkTypeTCP4})
 	}
 	if options.profile != 0 {
 		engine.SetSRTPProtectionProfiles(options.profile)
@@ -267,8 +271,11 @@ func (u *pionUser) sdp(params transportParams, payloadType uint8, direction, mor
 	}
 	var candidates strings.Builder
 	for _, c := range params.IceCandidates {
-		if c.Protocol == "udp" {
+		switch {
+		case c.Protocol == "udp" && !u.options.tcp:
 			fmt.Fprintf(&candidates, "a=candidate:%s 1 udp %d %s %d typ host\r\n", c.Foundation, c.Priority, c.Address, c.Port)
+		case c.Protocol == "tcp" && u.options.tcp:
+			fmt.Fprintf(&candidates, "a=candidate:%s 1 tcp %d %s %d typ host tcptype passive\r\n", c.Foundation, c.Priority, c.Address, c.Port)
 		}
 	}
 	print256 := params.DtlsParameters.Fingerprints[0]

@@ -75,6 +75,12 @@ func newAddresses(cfg config.Config, served map[workerv1.AddressFamily]bool, log
 		a.names = []*announcedName{{name: cfg.DefaultHost(), network: "ip"}}
 		a.local = !cfg.Production()
 	}
+	if a.local && len(cfg.Media.Bind) > 0 { // nobody answers on the machine's other addresses
+		a.local, a.names = false, nil
+		for _, addr := range cfg.Media.Bind {
+			a.names = append(a.names, &announcedName{name: addr.String(), network: "ip"})
+		}
+	}
 	for _, n := range a.names {
 		if addr, err := netip.ParseAddr(n.name); err == nil {
 			n.found = []netip.Addr{addr.Unmap()}

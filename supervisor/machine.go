@@ -38,22 +38,27 @@ func tryHTTP(ctx context.Context, cfg config.HTTP) error {
 	return listener.Close()
 }
 
-// tryMedia opens the first media port of each family for a moment: it is the lowest, so
+// tryMedia opens the first media port of each address for a moment: it is the lowest, so
 // when it is not reserved none is. It returns the families that the machine has.
 func tryMedia(cfg config.Media) (map[workerv1.AddressFamily]bool, error) {
 	var faults []error
 	served := map[workerv1.AddressFamily]bool{}
-	for _, f := range mediaFamilies(cfg.Port) {
-		pair, err := mediasock.Open(mediasock.Config{Family: f.family, Port: uint16(f.port), BufferBytes: cfg.BufferBytes}) //nolint:gosec // checked
-		served[f.announce] = !errors.Is(err, mediasock.ErrFamilyMissing)
-		switch {
-		case err == nil:
-			faults = append(faults, pair.Close())
-		case served[f.announce] && !errors.Is(err, errs.ErrExists):
-			faults = append(faults, err)
+	for _, f := range mediaFamilies(cfg) {
+		for _, addr := range f.addrs {
+			pair, err := mediasock.Open(mediasock.Config{
+				Family: f.family, Addr: addr, Port: uint16(f.port), BufferBytes: cfg.BufferBytes, //nolint:gosec // checked
+			})
+			missing := errors.Is(err, mediasock.ErrFamilyMissing)
+			served[f.announce] = !missing
+			switch {
+			case err == nil:
+				faults = append(faults, pair.Close())
+			case missing && len(cfg.Bind) > 0, !missing && !errors.Is(err, errs.ErrExists):
+				faults = append(faults, err)
+			}
 		}
 	}
-	if !served[workerv1.AddressFamily_ADDRESS_FAMILY_IPV4] && !served[workerv1.AddressFamily_ADDRESS_FAMILY_IPV6] {
+	if len(cfg.Bind) == 0 && !served[workerv1.AddressFamily_ADDRESS_FAMILY_IPV4] && !served[workerv1.AddressFamily_ADDRESS_FAMILY_IPV6] {
 		faults = append(faults, fmt.Errorf("media sockets: %w", mediasock.ErrFamilyMissing))
 	}
 	return served, errors.Join(faults...)

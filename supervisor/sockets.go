@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 
@@ -33,12 +34,73 @@ type mediaFamily struct {
 	announce workerv1.AddressFamily
 	port     int // of slot 0
 	udp, tcp string
+	addrs    []netip.Addr // each has a pair of sockets in each slot; unspecified: all
 }
 
-func mediaFamilies(port int) []mediaFamily {
-	return []mediaFamily{
-		{mediasock.IPv4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, port, handoff.FileUDP4, handoff.FileTCP4},
-		{mediasock.IPv6, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6, port + 1, handoff.FileUDP6, handoff.FileTCP6},
+// mediaFamilies are the families to serve: those of the addresses to bind, or both.
+func mediaFamilies(cfg config.Media) []mediaFamily {
+	families := []mediaFamily{
+		{
+			mediasock.IPv4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, cfg.Port,
+			handoff.FileUDP4, handoff.FileTCP4, []netip.Addr{netip.IPv4Unspecified()},
+		},
+		{
+			mediasock.IPv6, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6, cfg.Port + 1,
+			handoff.FileUDP6, handoff.FileTCP6, []netip.Addr{netip.IPv6Unspecified()},
+		},
+	}
+	if len(cfg.Bind) == 0 {
+		return families
+	}
+	for i := range families {
+		f := &families[i]
+		f.addrs = nil
+		for _, addr := range cfg.Bind {
+			if addr.Is4() == (f.family == mediasock.IPv4) {
+				f.addrs = append(f.addrs, addr)
+			}
+		}
+	}
+	return slices.DeleteFunc(families, func(f mediaFamily) bool { return len(f.addrs) == 0 })
+}
+
+// bound are the addresses that sockets of a kind have in a slot.
+func bound(s process.Sockets, kind string) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	for i, name := range s.Names {
+		if handoff.SocketKind(name) != kind {
+			continue
+		}
+		addr, err := mediasock.BoundAddr(s.Files[i])
+		if err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, addr.Addr())
+	}
+	return addrs, nil
+}
+
+// missing are the addresses of a family for which a slot has no sockets.
+func (f *mediaFamily) missing(s process.Sockets) ([]netip.Addr, error) {
+	udp, err := bound(s, f.udp)
+	if err != nil {
+		return nil, err
+	}
+	tcp, err := bound(s, f.tcp)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(slices.Clone(f.addrs), func(addr netip.Addr) bool {
+		return slices.Contains(udp, addr) && slices.Contains(tcp, addr)
+	}), nil
+}
+
+// freeName is the first name of a kind that a slot has no socket of.
+func freeName(s process.Sockets, kind string) string {
+	for number := 0; ; number++ {
+		if name := handoff.SocketName(kind, number); !slices.Contains(s.Names, name) {
+			return name
+		}
 	}
 }
 
@@ -54,7 +116,7 @@ func openMediaSockets(cfg config.Media, slots int, remains []*process.Remains, l
 		}
 		m.slots[r.Slot] = r.Sockets
 	}
-	families := mediaFamilies(cfg.Port)
+	families := mediaFamilies(cfg)
 	for slot := range slots {
 		if err := m.openSlot(slot, &families, cfg, log); err != nil {
 			return nil, errors.Join(err, m.close())
@@ -79,17 +141,11 @@ func openMediaSockets(cfg config.Media, slots int, remains []*process.Remains, l
 func (m *mediaSockets) openSlot(slot int, families *[]mediaFamily, cfg config.Media, log *slog.Logger) error {
 	s := &m.slots[slot]
 	for _, f := range slices.Clone(*families) {
-		if slices.Contains(s.Names, f.udp) && slices.Contains(s.Names, f.tcp) {
-			m.served[f.announce] = true
-			continue
+		missing, err := f.missing(*s)
+		if err == nil {
+			err = openPairs(s, &f, missing, slot, cfg.BufferBytes)
 		}
-		if f.port+slot > maxPort {
-			return fmt.Errorf("media port %d: %w", f.port+slot, errs.ErrInvalid)
-		}
-		pair, err := mediasock.Open(mediasock.Config{
-			Family: f.family, Port: uint16(f.port + slot), BufferBytes: cfg.BufferBytes, //nolint:gosec // checked
-		})
-		if errors.Is(err, mediasock.ErrFamilyMissing) {
+		if errors.Is(err, mediasock.ErrFamilyMissing) && len(cfg.Bind) == 0 {
 			log.Warn("address family left out", obs.Err(err))
 			*families = slices.DeleteFunc(*families, func(other mediaFamily) bool { return other.family == f.family })
 			continue
@@ -98,7 +154,23 @@ func (m *mediaSockets) openSlot(slot int, families *[]mediaFamily, cfg config.Me
 			return err
 		}
 		m.served[f.announce] = true
-		s.Names = append(s.Names, f.udp, f.tcp)
+	}
+	return nil
+}
+
+// openPairs opens a slot's sockets of a family on some addresses.
+func openPairs(s *process.Sockets, f *mediaFamily, addrs []netip.Addr, slot, bufferBytes int) error {
+	for _, addr := range addrs {
+		if f.port+slot > maxPort {
+			return fmt.Errorf("media port %d: %w", f.port+slot, errs.ErrInvalid)
+		}
+		pair, err := mediasock.Open(mediasock.Config{
+			Family: f.family, Addr: addr, Port: uint16(f.port + slot), BufferBytes: bufferBytes, //nolint:gosec // checked
+		})
+		if err != nil {
+			return err
+		}
+		s.Names = append(s.Names, freeName(*s, f.udp), freeName(*s, f.tcp))
 		s.Files = append(s.Files, pair.UDP, pair.TCP)
 	}
 	return nil

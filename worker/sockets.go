@@ -16,21 +16,17 @@ import (
 // openSockets wraps the inherited descriptors, which netio duplicates.
 func openSockets(files []*os.File, noSegmentation bool) (rtc.Sockets, error) {
 	s := rtc.Sockets{Counters: &rtc.SocketCounters{}}
-	count := s.Counters
 	for _, f := range files {
 		var err error
-		switch f.Name() {
-		case handoff.FileUDP4:
-			s.UDP4, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: &count.UDP4})
-		case handoff.FileUDP6:
-			s.UDP6, err = netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: &count.UDP6})
-		case handoff.FileTCP4:
-			s.TCP4, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: &count.TCP4})
-		case handoff.FileTCP6:
-			s.TCP6, err = netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: &count.TCP6})
-		case handoff.FileLedger: // see openLedger
+		switch handoff.SocketKind(f.Name()) {
+		case handoff.FileUDP4, handoff.FileUDP6:
+			err = addUDP(&s, f, noSegmentation)
+		case handoff.FileTCP4, handoff.FileTCP6:
+			err = addTCP(&s, f)
 		default:
-			err = fmt.Errorf("handoff file %q: %w", f.Name(), errs.ErrInvalid)
+			if f.Name() != handoff.FileLedger { // see openLedger
+				err = fmt.Errorf("handoff file %q: %w", f.Name(), errs.ErrInvalid)
+			}
 		}
 		if err != nil {
 			return s, fmt.Errorf("media socket %s: %w", f.Name(), err)
@@ -39,36 +35,51 @@ func openSockets(files []*os.File, noSegmentation bool) (rtc.Sockets, error) {
 	return s, nil
 }
 
-// openAsides lets the media loop rest in silence, where the kernel helps.
+func addUDP(s *rtc.Sockets, f *os.File, noSegmentation bool) error {
+	count := &netio.Counters{}
+	u, err := netio.NewUDP(int(f.Fd()), netio.UDPOptions{NoOffload: noSegmentation, Counters: count})
+	if err != nil {
+		return err
+	}
+	s.UDP, s.Counters.UDP = append(s.UDP, u), append(s.Counters.UDP, count)
+	return nil
+}
+
+func addTCP(s *rtc.Sockets, f *os.File) error {
+	count := &netio.TCPCounters{}
+	l, err := netio.NewTCPListener(int(f.Fd()), netio.TCPOptions{Counters: count})
+	if err != nil {
+		return err
+	}
+	s.TCP, s.Counters.TCP = append(s.TCP, l), append(s.Counters.TCP, count)
+	return nil
+}
+
+// openAsides lets the media loop rest in silence, where the kernel helps: with all of
+// them or none.
 func openAsides(s *rtc.Sockets, log *slog.Logger) {
-	for _, pair := range []struct {
-		main  netio.UDP
-		aside *netio.UDP
-		count *netio.Counters
-	}{{s.UDP4, &s.Aside4, &s.Counters.Aside4}, {s.UDP6, &s.Aside6, &s.Counters.Aside6}} {
-		if pair.main == nil {
-			continue
-		}
-		aside, err := netio.OpenAside(pair.main, netio.UDPOptions{Counters: pair.count})
+	for _, main := range s.UDP {
+		count := &netio.Counters{}
+		aside, err := netio.OpenAside(main, netio.UDPOptions{Counters: count})
 		if err != nil {
+			for _, opened := range s.Asides {
+				err = errors.Join(err, opened.Close())
+			}
+			s.Asides = nil
 			log.Info("media loop wakes for each check in silence, too", obs.Err(err))
-			continue
+			return
 		}
-		*pair.aside = aside
+		s.Asides, s.Counters.UDP = append(s.Asides, aside), append(s.Counters.UDP, count)
 	}
 }
 
 func closeSockets(s rtc.Sockets) error {
 	var faults []error
-	for _, u := range []netio.UDP{s.UDP4, s.UDP6, s.Aside4, s.Aside6} {
-		if u != nil {
-			faults = append(faults, u.Close())
-		}
+	for _, u := range append(s.Asides, s.UDP...) {
+		faults = append(faults, u.Close())
 	}
-	for _, l := range []*netio.TCPListener{s.TCP4, s.TCP6} {
-		if l != nil {
-			faults = append(faults, l.Close())
-		}
+	for _, l := range s.TCP {
+		faults = append(faults, l.Close())
 	}
 	return errors.Join(faults...)
 }

@@ -95,6 +95,9 @@ const (
 type Media struct {
 	// Port is bound by slot 0 for IPv4, Port+1 for IPv6; slot i adds i.
 	Port int
+	// Bind are the local addresses to bind, at most MaxBind and none twice; empty: all of
+	// both families.
+	Bind []netip.Addr
 	// IPv4 and IPv6 are the announced addresses or host names, empty for none named. Only
 	// addresses of that family are meant.
 	IPv4, IPv6 string
@@ -149,6 +152,9 @@ type Log struct {
 	// Format is "text" or "json".
 	Format string
 }
+
+// MaxBind bounds Media.Bind.
+const MaxBind = 8
 
 // MaxWorkers bounds Workers.Count.
 const MaxWorkers = 1024

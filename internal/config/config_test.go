@@ -34,6 +34,13 @@ func load(t *testing.T, file string, environ, args []string) (Config, error) {
 	return Load(fs, append(environ, "PATH=/bin", "DISPLAY"))
 }
 
+func TestBind(t *testing.T) {
+	c, err := load(t, "media: {bind: [192.0.2.1, \"2001:db8::1\"]}\n", []string{"DSPEAK_RUN_DIR=/run/x"}, nil)
+	if want := []netip.Addr{netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")}; err != nil || !reflect.DeepEqual(c.Media.Bind, want) {
+		t.Errorf("%v, %v", c.Media.Bind, err)
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	c, err := load(t, "", []string{"DSPEAK_RUN_DIR=/run/x", "SFU_IPV4=", "DSPEAK_ORIGINS="}, nil)
 	if err != nil {
@@ -248,6 +255,12 @@ func TestFaults(t *testing.T) {
 		{"an origin of a socket", "", []string{"DSPEAK_ORIGINS=wss://a.example"}, nil, []string{"DSPEAK_ORIGINS", "capacitor://localhost"}},
 		{"a wildcard for everybody", "", []string{"DSPEAK_ORIGINS=https://*.org"}, nil, []string{"DSPEAK_ORIGINS", "https://*.example.org"}},
 		{"a public URL without a scheme", "", []string{"DSPEAK_PUBLIC_URL=sfu.example.org"}, nil, []string{"DSPEAK_PUBLIC_URL", "wss://"}},
+		{"bind to a name", "", []string{"DSPEAK_MEDIA_BIND=localhost"}, nil, []string{"DSPEAK_MEDIA_BIND"}},
+		{"bind to all and more", "", []string{"DSPEAK_MEDIA_BIND=192.0.2.1,0.0.0.0"}, nil, []string{"DSPEAK_MEDIA_BIND"}},
+		{"bind twice", "", []string{"DSPEAK_MEDIA_BIND=192.0.2.1,::ffff:192.0.2.1"}, nil, []string{"DSPEAK_MEDIA_BIND", "once"}},
+		{"bind to a link", "", []string{"DSPEAK_MEDIA_BIND=fe80::1%eth0"}, nil, []string{"DSPEAK_MEDIA_BIND"}},
+		{"bind to a port", "", []string{"DSPEAK_MEDIA_BIND=192.0.2.1:80"}, nil, []string{"DSPEAK_MEDIA_BIND"}},
+		{"bind to too many", "", []string{"DSPEAK_MEDIA_BIND=::1,::2,::3,::4,::5,::6,::7,::8,::9"}, nil, []string{"DSPEAK_MEDIA_BIND", "8"}},
 		{"no network", "", []string{"DSPEAK_TRUSTED_PROXIES=10.0.0.0/99"}, nil, []string{"DSPEAK_TRUSTED_PROXIES"}},
 		{"no duration", "", []string{"DSPEAK_WRITE_TIMEOUT=5"}, nil, []string{"DSPEAK_WRITE_TIMEOUT"}},
 		{"too long a wait", "", []string{"DSPEAK_MEDIA_MAX_WAIT=1s"}, nil, []string{"DSPEAK_MEDIA_MAX_WAIT"}},

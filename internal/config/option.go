@@ -93,6 +93,11 @@ func mediaOptions() []Option {
 			set:  func(c *Config, v string) error { return port(&c.Media.Port, v) },
 		},
 		{
+			Name: "media.bind", Env: "DSPEAK_MEDIA_BIND", List: true,
+			Help: "local addresses to bind for media, IPv4 or IPv6, separated by commas; a family without one is not served; default all addresses",
+			set:  func(c *Config, v string) error { return localAddresses(&c.Media.Bind, v) },
+		},
+		{
 			Name: "media.ipv4", Env: "SFU_IPV4",
 			Help: "announced IPv4 address, or host name whose IPv4 addresses are announced",
 			set:  func(c *Config, v string) error { return address(&c.Media.IPv4, v, FamilyIPv4) },

@@ -173,6 +173,32 @@ func socketURL(into *string, v string) error {
 	return nil
 }
 
+// localAddresses takes addresses that a media socket can be bound to and a client can
+// reach. A link-local one would need an interface, which no ICE candidate can tell.
+func localAddresses(into *[]netip.Addr, v string) error {
+	var list []netip.Addr
+	for _, p := range parts(v) {
+		addr, err := netip.ParseAddr(p)
+		if err != nil {
+			return wrong(p, "an address like 192.0.2.1 or 2001:db8::1")
+		}
+		addr = addr.Unmap()
+		switch {
+		case addr.IsUnspecified():
+			return wrong(p, "an address of this machine; all addresses are the default")
+		case addr.IsMulticast(), addr.IsLinkLocalUnicast(), addr.Zone() != "":
+			return wrong(p, "an address that clients can reach")
+		case slices.Contains(list, addr):
+			return wrong(p, "each address once")
+		case len(list) == MaxBind:
+			return wrong(p, fmt.Sprintf("at most %d addresses", MaxBind))
+		}
+		list = append(list, addr)
+	}
+	*into = list
+	return nil
+}
+
 // baseURL takes a URL without credentials, query and fragment, and drops its last slash.
 // The message does not repeat the value, which may hold a secret.
 func baseURL(into *string, v string, schemes ...string) error {

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -39,7 +40,7 @@ func (c Config) portFaults(workers int) []error {
 		}
 	}
 	for _, r := range bound {
-		if c.HTTP.Port != 0 && c.HTTP.listensOn(r.name) && c.HTTP.Port >= r.first && c.HTTP.Port <= r.last {
+		if c.HTTP.Port != 0 && c.sharesAddress(r.name) && c.HTTP.Port >= r.first && c.HTTP.Port <= r.last {
 			return append(faults, fmt.Errorf("PORT: %d is a media port, too: SFU_PORT %d with %s takes the TCP ports %d to %d for %s; change one of both: %w",
 				c.HTTP.Port, c.Media.Port, slots, r.first, r.last, r.name, errs.ErrInvalid))
 		}
@@ -61,11 +62,15 @@ func (m Media) boundPorts(workers int) [2]portRange {
 	}
 }
 
-// listensOn reports whether the public port takes connections of the family.
-func (h HTTP) listensOn(family string) bool {
-	addr, err := netip.ParseAddr(h.Host)
-	if err != nil || addr == netip.IPv6Unspecified() {
-		return true
+// sharesAddress reports whether the public port and the media sockets of the family are
+// bound to a common address.
+func (c Config) sharesAddress(family string) bool {
+	public, err := netip.ParseAddr(c.HTTP.Host)
+	all := err != nil || public == netip.IPv6Unspecified()
+	if len(c.Media.Bind) == 0 {
+		return all || public.Is4() == (family == FamilyIPv4)
 	}
-	return addr.Is4() == (family == FamilyIPv4)
+	return slices.ContainsFunc(c.Media.Bind, func(addr netip.Addr) bool {
+		return addr.Is4() == (family == FamilyIPv4) && (all || addr == public || public == netip.IPv4Unspecified() && addr.Is4())
+	})
 }

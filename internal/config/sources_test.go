@@ -141,22 +141,32 @@ func TestPortsApart(t *testing.T) {
 		port, media int
 		workers     int
 		fine        bool
+		bind        []string
 	}{
-		{"", 8424, 8425, 1, true},
-		{"", 8425, 8425, 1, false},
-		{"", 8426, 8425, 1, false},
-		{"", 8427, 8425, 1, false}, // IPv6 of the quarantine
-		{"", 8428, 8425, 1, true},
-		{"127.0.0.1", 8427, 8425, 1, true},
-		{"127.0.0.1", 8426, 8425, 1, false},
-		{"0.0.0.0", 8427, 8425, 1, true},
-		{"::1", 8425, 8425, 1, true},
-		{"::1", 8427, 8425, 1, false},
-		{"::", 8425, 8425, 1, false},
-		{"", 8425, 8400, 23, true},
-		{"", 8425, 8400, 24, false},
+		{"", 8424, 8425, 1, true, nil},
+		{"", 8425, 8425, 1, false, nil},
+		{"", 8426, 8425, 1, false, nil},
+		{"", 8427, 8425, 1, false, nil}, // IPv6 of the quarantine
+		{"", 8428, 8425, 1, true, nil},
+		{"127.0.0.1", 8427, 8425, 1, true, nil},
+		{"127.0.0.1", 8426, 8425, 1, false, nil},
+		{"0.0.0.0", 8427, 8425, 1, true, nil},
+		{"::1", 8425, 8425, 1, true, nil},
+		{"::1", 8427, 8425, 1, false, nil},
+		{"::", 8425, 8425, 1, false, nil},
+		{"", 8425, 8400, 23, true, nil},
+		{"", 8425, 8400, 24, false, nil},
+		{"", 8425, 8425, 1, false, []string{"192.0.2.1"}},
+		{"", 8427, 8425, 1, true, []string{"192.0.2.1"}}, // IPv6 is not bound
+		{"192.0.2.1", 8425, 8425, 1, false, []string{"192.0.2.2", "192.0.2.1"}},
+		{"192.0.2.3", 8425, 8425, 1, true, []string{"192.0.2.2", "192.0.2.1"}},
+		{"0.0.0.0", 8426, 8425, 1, true, []string{"2001:db8::1"}},
+		{"0.0.0.0", 8426, 8425, 1, false, []string{"2001:db8::1", "192.0.2.1"}},
 	} {
 		c := Config{HTTP: HTTP{Host: row.host, Port: row.port}, Media: Media{Port: row.media, IPv4Port: row.media, IPv6Port: row.media + 1}}
+		for _, addr := range row.bind {
+			c.Media.Bind = append(c.Media.Bind, netip.MustParseAddr(addr))
+		}
 		if err := c.CheckPorts(row.workers); (err == nil) != row.fine {
 			t.Errorf("%+v: %v", row, err)
 		}

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime/debug"
+	"strconv"
+	"strings"
 
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
@@ -47,7 +49,8 @@ const (
 	ExitBadSettings = 78
 )
 
-// Names of the files that travel with messages.
+// Names of the files that travel with messages. A slot with several sockets of a kind
+// numbers the further ones: see SocketName.
 const (
 	FileUDP4 = "udp4"
 	FileUDP6 = "udp6"
@@ -62,8 +65,32 @@ const (
 // maxMessage bounds a message, maxFiles the files with it.
 const (
 	maxMessage = 64 << 10
-	maxFiles   = 16
+	maxFiles   = 32
 )
+
+// SocketName is the name of the socket of a kind with a number: the kind itself for 0,
+// "udp4.1" for 1.
+func SocketName(kind string, number int) string {
+	if number == 0 {
+		return kind
+	}
+	return fmt.Sprintf("%s.%d", kind, number)
+}
+
+// SocketKind is the kind of a media socket, one of FileUDP4, FileUDP6, FileTCP4 and
+// FileTCP6; empty: the name is no media socket's.
+func SocketKind(name string) string {
+	kind, number, numbered := strings.Cut(name, ".")
+	switch kind {
+	case FileUDP4, FileUDP6, FileTCP4, FileTCP6:
+	default:
+		return ""
+	}
+	if n, err := strconv.Atoi(number); numbered && (err != nil || SocketName(kind, n) != name || n < 1) {
+		return ""
+	}
+	return kind
+}
 
 // Message is one message of the contract: exactly one field is set.
 type Message struct {

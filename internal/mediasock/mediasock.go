@@ -205,7 +205,8 @@ func (c *Config) explain(protocol string, port uint16, err error) error {
 	case errors.Is(err, unix.EAFNOSUPPORT), errors.Is(err, unix.EPROTONOSUPPORT):
 		return fmt.Errorf("%s: %w", where, ErrFamilyMissing)
 	case errors.Is(err, unix.EADDRNOTAVAIL):
-		return fmt.Errorf("%s: this machine does not have the address: %w: %w", where, errs.ErrUnavailable, errs.ErrInvalid)
+		return fmt.Errorf("%s: this machine does not have the address; set DSPEAK_MEDIA_BIND to addresses that it has: %w: %w",
+			where, errs.ErrUnavailable, errs.ErrInvalid)
 	}
 	return fmt.Errorf("%s: %w", where, err)
 }
@@ -236,19 +237,25 @@ func portOf(name unix.Sockaddr) uint16 {
 	return 0
 }
 
-// BoundPort is the port that a socket of Open is bound to, whoever opened it.
-func BoundPort(f *os.File) (uint16, error) {
+// BoundAddr is the address that a socket of Open is bound to, whoever opened it.
+func BoundAddr(f *os.File) (netip.AddrPort, error) {
 	raw, err := f.SyscallConn()
 	if err != nil {
-		return 0, fmt.Errorf("address of %s: %w", f.Name(), err)
+		return netip.AddrPort{}, fmt.Errorf("address of %s: %w", f.Name(), err)
 	}
 	var name unix.Sockaddr
 	var fault error
 	err = raw.Control(func(fd uintptr) { name, fault = unix.Getsockname(int(fd)) })
 	if err = errors.Join(err, fault); err != nil {
-		return 0, fmt.Errorf("address of %s: %w", f.Name(), err)
+		return netip.AddrPort{}, fmt.Errorf("address of %s: %w", f.Name(), err)
 	}
-	return portOf(name), nil
+	switch a := name.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), portOf(name)), nil
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), portOf(name)), nil
+	}
+	return netip.AddrPort{}, fmt.Errorf("%s is no socket of an IP family: %w", f.Name(), errs.ErrInvalid)
 }
 
 // Close closes both sockets. Copies handed to workers stay open.

@@ -105,10 +105,10 @@ func parseHeld(name string) (kind string, slot ident.Slot, epoch ident.Epoch, ok
 	if err != nil || n >= maxSlots {
 		return "", 0, 0, false
 	}
-	switch kind {
-	case handoff.FileUDP4, handoff.FileUDP6, handoff.FileTCP4, handoff.FileTCP6:
+	switch {
+	case handoff.SocketKind(kind) != "":
 		return kind, ident.Slot(n), 0, !more
-	case handoff.FileLedger:
+	case kind == handoff.FileLedger:
 		e, err := strconv.ParseUint(last, 10, 62)
 		return kind, ident.Slot(n), ident.Epoch(e), err == nil && e > 0
 	default:

@@ -19,8 +19,8 @@ import (
 // "name=descriptor" with commas between.
 const EnvFiles = "SFU_INHERITED_FILES"
 
-// maxFiles bounds the inherited files: five for each of 1,024 workers and some more.
-const maxFiles = 8192
+// maxFiles bounds the inherited files: up to 17 for each of 1,024 workers and some more.
+const maxFiles = 20000
 
 // Files are inherited files that nobody has taken yet, by name. It belongs to the
 // goroutine that starts the supervisor.

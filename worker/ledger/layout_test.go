@@ -16,7 +16,7 @@ func TestLayout(t *testing.T) {
 	for _, v := range []any{superblock{}, Router{}, Transport{}, Producer{}, Consumer{}, Stream{}, block{}} {
 		describe(h.Write, reflect.TypeOf(v))
 	}
-	if got := h.Sum64(); Layout != 2 || got != 0x520b1b92dcd9c0ee {
+	if got := h.Sum64(); Layout != 3 || got != 0xc81e2769680c61b8 {
 		t.Fatalf("layout %d is %#x", Layout, got)
 	}
 }

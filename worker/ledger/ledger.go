@@ -11,7 +11,7 @@ import (
 
 // Layout is the version of what the memory holds. It grows with every change of a
 // record: TestLayout fails where that was forgotten.
-const Layout = 2
+const Layout = 3
 
 // Geometry is how many records of each kind there is room for.
 type Geometry struct {

@@ -116,13 +116,19 @@ const (
 	PathSelected
 )
 
-// Path is a validated UDP address of a client.
+// Path is a validated pair of UDP addresses. The instants are on the clock of
+// ledgerfile.Now, as of the last check or change of the selected path.
 type Path struct {
 	State     atomic.Uint32 // stored last
 	V4        bool          // of the socket
-	Nominated bool
-	Port      uint16
-	Addr      [16]byte
+	Port      uint16        // of the client
+	Scope     uint32        // of Local
+	Addr      [16]byte      // of the client
+	Local     [16]byte      // the address that the client asked; zero: not known
+	Since     int64         // start of the present run of checks
+	Checked   int64         // last valid check
+	Nominated int64         // last nomination; 0: never
+	Heard     int64         // last authenticated packet; 0: never
 }
 
 // Producer is a producer.

@@ -196,3 +196,54 @@ func BenchmarkTCPWrite(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkSource shows what naming the source address adds to a packet of a wildcard
+// socket, and what being told the destination does.
+func BenchmarkSource(b *testing.B) {
+	for _, segments := range []int{1, 8} {
+		for _, named := range []bool{false, true} {
+			b.Run(fmt.Sprintf("segments_%d/named=%v", segments, named), func(b *testing.B) {
+				u := newUDP(b, netip.IPv4Unspecified(), netio.UDPOptions{})
+				receivers := []netio.UDP{newUDP(b, loopback4, netio.UDPOptions{})}
+				ss, ms := benchSends(receivers, segments), messages(netio.MaxReceive)
+				for i := range ss {
+					if named {
+						ss[i].Local = netio.LocalOf(loopback4)
+					}
+				}
+				b.ReportAllocs()
+				var sending time.Duration
+				for b.Loop() {
+					start := time.Now()
+					if _, err := u.WriteBatch(ss); err != nil {
+						b.Fatal(err)
+					}
+					sending += time.Since(start)
+					drain(b, receivers, ms)
+				}
+				b.ReportMetric(float64(sending.Nanoseconds())/float64(b.N*benchPackets), "ns/packet")
+			})
+		}
+	}
+	for _, at := range []netip.Addr{loopback4, netip.IPv4Unspecified()} {
+		b.Run(fmt.Sprintf("read/told=%v", at.IsUnspecified()), func(b *testing.B) {
+			u := newUDP(b, loopback4, netio.UDPOptions{})
+			r := []netio.UDP{newUDP(b, at, netio.UDPOptions{})}
+			ss, ms := benchSends(r, 16), messages(netio.MaxReceive)
+			for i := range ss {
+				ss[i].Addr = netip.AddrPortFrom(loopback4, ss[i].Addr.Port())
+			}
+			var reading time.Duration
+			packets := 0
+			for b.Loop() {
+				if _, err := u.WriteBatch(ss); err != nil {
+					b.Fatal(err)
+				}
+				n, took := drain(b, r, ms)
+				packets += n
+				reading += took
+			}
+			b.ReportMetric(float64(reading.Nanoseconds())/float64(packets), "ns/packet")
+		})
+	}
+}

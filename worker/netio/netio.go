@@ -18,15 +18,50 @@ type Message struct {
 	N int
 	// Addr is the sender. An IPv6 zone is not filled in.
 	Addr netip.AddrPort
+	// Local is the address that the sender asked.
+	Local Local
 	// ArrivalNanos is the kernel's arrival time in nanoseconds since the Unix
 	// epoch, 0 when the socket has none.
 	ArrivalNanos int64
+}
+
+// Local is the end of a path on this machine: the address that a datagram was sent to,
+// and that its answers must come from. A wildcard socket of a machine with several
+// addresses would answer from another one, which a client takes for a stranger's. The
+// zero Local leaves the choice to the kernel; so does a socket that is bound to one
+// address. It holds no pointer, which keeps its hash cheap.
+type Local struct {
+	// addr is IPv4-mapped for IPv4.
+	addr [16]byte
+	// scope is the interface of a path with a link-local address of IPv6, else 0: the
+	// same address may stand for different machines on different interfaces.
+	scope uint32
+}
+
+// LocalOf is the Local of an address.
+func LocalOf(addr netip.Addr) Local { return Local{addr: addr.As16()} }
+
+// LocalFrom undoes Parts.
+func LocalFrom(addr [16]byte, scope uint32) Local { return Local{addr: addr, scope: scope} }
+
+// Parts are an address, IPv4-mapped for IPv4, and an interface, for storage.
+func (l Local) Parts() (addr [16]byte, scope uint32) { return l.addr, l.scope }
+
+// Addr is the address; the zero Addr: it is the kernel's choice.
+func (l Local) Addr() netip.Addr {
+	if l.addr == [16]byte{} {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(l.addr).Unmap()
 }
 
 // Send is one or more packets to one destination.
 type Send struct {
 	// Addr is the destination; its family must be that of the socket.
 	Addr netip.AddrPort
+	// Local is the address to send from. If the machine does not have it any more, the
+	// packets are refused.
+	Local Local
 	// Packets are the datagrams. At most MaxPackets of them leave together, and
 	// only if all are SegmentSize bytes long (the last may be shorter);
 	// otherwise they leave one by one. When WriteBatch stops in the middle of a

@@ -183,6 +183,23 @@ func (p *Poller) AddListener(l *TCPListener) error {
 	return nil
 }
 
+// WatchListener says whether Wait and TCPEvents tell of the listener. One that cannot be
+// accepted from stays readable, and would make every Wait return at once.
+func (p *Poller) WatchListener(l *TCPListener, on bool) error {
+	if l.poller != p || l.resting == !on {
+		return nil
+	}
+	e := unix.EpollEvent{Fd: int32(l.slot)}
+	if on {
+		e.Events = unix.EPOLLIN
+	}
+	if err := unix.EpollCtl(int(p.fds[pollTCP].Fd), unix.EPOLL_CTL_MOD, l.fd, &e); err != nil {
+		return fmt.Errorf("watch tcp listener %s: %w", l.local, err)
+	}
+	l.resting = !on
+	return nil
+}
+
 // AddConn adds a connection. Its Close takes it out. Writing is watched by
 // itself while frames are queued.
 func (p *Poller) AddConn(c *TCPConn) error {

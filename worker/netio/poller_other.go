@@ -109,7 +109,11 @@ func (p *Poller) Wait(timeout time.Duration) (Ready, error) {
 // appendTCP adds listeners and connections, in that order.
 func (p *Poller) appendTCP(fds []unix.PollFd) []unix.PollFd {
 	for _, l := range p.listeners {
-		fds = append(fds, unix.PollFd{Fd: int32(l.fd), Events: unix.POLLIN})
+		fd := unix.PollFd{Fd: int32(l.fd), Events: unix.POLLIN}
+		if l.resting {
+			fd.Fd = -1
+		}
+		fds = append(fds, fd)
 	}
 	for _, c := range p.conns {
 		events := int16(unix.POLLIN)
@@ -168,6 +172,13 @@ func (p *Poller) Wake() {
 func (p *Poller) AddListener(l *TCPListener) error {
 	p.listeners = append(p.listeners, l)
 	l.poller = p
+	return nil
+}
+
+// WatchListener says whether Wait and TCPEvents tell of the listener. One that cannot be
+// accepted from stays readable, and would make every Wait return at once.
+func (*Poller) WatchListener(l *TCPListener, on bool) error {
+	l.resting = !on
 	return nil
 }
 

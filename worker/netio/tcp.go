@@ -16,24 +16,18 @@ import (
 
 // Defaults of TCPOptions.
 const (
-	defaultMaxConns        = 4096
-	defaultMaxConnsPerAddr = 64
-	defaultMaxFrame        = 1500
-	defaultQueueBytes      = 16 << 10
-	minQueueBytes          = 4 << 10
-	maxFrameLimit          = 1<<16 - 1
+	defaultMaxFrame   = 1500
+	defaultQueueBytes = 16 << 10
+	minQueueBytes     = 4 << 10
+	maxFrameLimit     = 1<<16 - 1
 )
 
 // acceptTries bounds what one Accept looks at, refused connections included.
 const acceptTries = 32
 
-// TCPOptions bound a listener. A zero field takes its default.
+// TCPOptions bound the connections of a listener. A zero field takes its default. How
+// many there may be is the caller's to decide.
 type TCPOptions struct {
-	// MaxConns is how many connections are open at once; default 4096.
-	MaxConns int
-	// MaxConnsPerAddr is the same for one IPv4 address or one IPv6 /64;
-	// default 64.
-	MaxConnsPerAddr int
 	// MaxFrame is the largest frame in bytes, either way; default 1500, at most
 	// 65535.
 	MaxFrame int
@@ -47,8 +41,6 @@ type TCPOptions struct {
 }
 
 func (o *TCPOptions) setDefaults() {
-	o.MaxConns = cmp.Or(o.MaxConns, defaultMaxConns)
-	o.MaxConnsPerAddr = cmp.Or(o.MaxConnsPerAddr, defaultMaxConnsPerAddr)
 	o.MaxFrame = min(cmp.Or(o.MaxFrame, defaultMaxFrame), maxFrameLimit)
 	o.QueueBytes = max(cmp.Or(o.QueueBytes, defaultQueueBytes), minQueueBytes, frameHeader+o.MaxFrame)
 	if o.Counters == nil {
@@ -61,9 +53,8 @@ func (o *TCPOptions) setDefaults() {
 type TCPCounters struct {
 	// Accepted and Closed count connections.
 	Accepted, Closed uint64
-	// RefusedTotal and RefusedPerAddr count connections closed at once because
-	// of a limit; a lack of descriptors counts as the first.
-	RefusedTotal, RefusedPerAddr uint64
+	// Refused counts connections closed at once for lack of a descriptor.
+	Refused uint64
 	// ReceivedFrames and ReceivedBytes count frames given to the caller, their
 	// length fields left out.
 	ReceivedFrames, ReceivedBytes uint64
@@ -83,10 +74,10 @@ type TCPListener struct {
 	local   netip.AddrPort
 	opts    TCPOptions
 	conns   int
-	perAddr map[netip.Addr]int
 	vec     sendVec
 	poller  *Poller
 	slot    int
+	resting bool // the poller does not watch it
 }
 
 // NewTCPListener wraps a listening socket. It duplicates fd and makes it
@@ -108,7 +99,7 @@ func NewTCPListener(fd int, opts TCPOptions) (*TCPListener, error) {
 	if err := unix.SetNonblock(own, true); err != nil {
 		return nil, errors.Join(fmt.Errorf("tcp listener %s: %w", local, err), unix.Close(own))
 	}
-	l := &TCPListener{fd: own, local: local, opts: opts, perAddr: make(map[netip.Addr]int)}
+	l := &TCPListener{fd: own, local: local, opts: opts}
 	l.spare = l.openSpare()
 	return l, nil
 }
@@ -120,7 +111,8 @@ func (l *TCPListener) LocalAddr() netip.AddrPort { return l.local }
 func (l *TCPListener) Conns() int { return l.conns }
 
 // Accept returns the next connection, nil and no error when there is none now.
-// Connections over a limit are closed and counted, a bounded number per call.
+// Without a free descriptor connections are closed and counted, a bounded number per
+// call. After an error the listener stays readable: see Poller.WatchListener.
 func (l *TCPListener) Accept(now int64) (*TCPConn, error) {
 	for range acceptTries {
 		fd, remote, err := sysAccept(l.fd)
@@ -146,17 +138,6 @@ func (l *TCPListener) Accept(now int64) (*TCPConn, error) {
 
 // admit turns a descriptor into a connection, or closes it: nil.
 func (l *TCPListener) admit(fd int, remote netip.AddrPort, now int64) *TCPConn {
-	source := sourceOf(remote.Addr())
-	switch {
-	case l.conns >= l.opts.MaxConns:
-		l.opts.Counters.RefusedTotal++
-		_ = unix.Close(fd)
-		return nil
-	case l.perAddr[source] >= l.opts.MaxConnsPerAddr:
-		l.opts.Counters.RefusedPerAddr++
-		_ = unix.Close(fd)
-		return nil
-	}
 	local, err := localAddr(fd)
 	if err != nil { // gone already
 		_ = unix.Close(fd)
@@ -164,10 +145,9 @@ func (l *TCPListener) admit(fd int, remote netip.AddrPort, now int64) *TCPConn {
 	}
 	tuneConn(fd)
 	l.conns++
-	l.perAddr[source]++
 	l.opts.Counters.Accepted++
 	return &TCPConn{
-		fd: fd, listener: l, source: source, remote: remote, local: local,
+		fd: fd, listener: l, source: sourceOf(remote.Addr()), remote: remote, local: local,
 		active: now, framer: NewFramer(l.opts.MaxFrame),
 	}
 }
@@ -183,7 +163,7 @@ func (l *TCPListener) refuseOne() bool {
 	}
 	_ = unix.Close(l.spare)
 	if fd, _, err := sysAccept(l.fd); err == nil {
-		l.opts.Counters.RefusedTotal++
+		l.opts.Counters.Refused++
 		_ = unix.Close(fd)
 	}
 	l.spare = l.openSpare()
@@ -199,12 +179,9 @@ func (l *TCPListener) openSpare() int {
 }
 
 // forget takes a closed connection out of the counts.
-func (l *TCPListener) forget(source netip.Addr) {
+func (l *TCPListener) forget() {
 	l.conns--
 	l.opts.Counters.Closed++
-	if l.perAddr[source]--; l.perAddr[source] == 0 {
-		delete(l.perAddr, source)
-	}
 }
 
 // Close stops listening. Open connections stay open.

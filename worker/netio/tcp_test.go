@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -309,54 +308,36 @@ func TestTCPFrameAboveTheLimitIsDropped(t *testing.T) {
 	}
 }
 
-func TestTCPLimits(t *testing.T) {
-	for _, tc := range []struct {
-		name string
-		opts netio.TCPOptions
-		want func(netio.TCPCounters) uint64
-	}{
-		{"in all", netio.TCPOptions{MaxConns: 2}, func(c netio.TCPCounters) uint64 { return c.RefusedTotal }},
-		{"per address", netio.TCPOptions{MaxConnsPerAddr: 2}, func(c netio.TCPCounters) uint64 { return c.RefusedPerAddr }},
+func TestSourceCountsIPv6Prefixes(t *testing.T) {
+	for _, row := range []struct{ at, want netip.Addr }{
+		{loopback4, loopback4},
+		{loopback6, netip.MustParseAddr("::")},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newServer(t, loopback4, tc.opts)
-			s.dial()
-			first := s.accept()
-			s.dial()
-			s.accept()
-			third := s.dial()
-			s.wait("refusal", func(e netio.TCPEvent) bool {
-				if e.Listener == nil {
-					return false
-				}
-				if c, err := s.Accept(1); c != nil || err != nil {
-					t.Fatalf("accepted %v, %v", c, err)
-				}
-				return tc.want(s.count) == 1
-			})
-			if _, err := third.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
-				t.Errorf("the refused connection is open: %v", err)
-			}
-			_ = first.Close()
-			s.dial()
-			s.accept() // there is room again
-		})
+		s := newServer(t, row.at, netio.TCPOptions{})
+		s.dial()
+		if got := s.accept().Source(); got != row.want {
+			t.Errorf("source of %s is %s, want %s", row.at, got, row.want)
+		}
 	}
 }
 
-func TestTCPLimitCountsIPv6Prefixes(t *testing.T) {
-	s := newServer(t, loopback6, netio.TCPOptions{MaxConnsPerAddr: 1})
-	s.dial()
-	s.accept()
-	s.dial() // ::1 again: same /64
-	s.wait("refusal", func(e netio.TCPEvent) bool {
-		if e.Listener != nil {
-			if c, err := s.Accept(1); c != nil || err != nil {
-				t.Fatalf("accepted %v, %v", c, err)
-			}
+// TestRestingListener: a listener that is not watched wakes nobody, and tells of what
+// waits once it is watched again.
+func TestRestingListener(t *testing.T) {
+	s := newServer(t, loopback4, netio.TCPOptions{})
+	for range 2 { // a second call changes nothing
+		if err := s.poller.WatchListener(s.TCPListener, false); err != nil {
+			t.Fatal(err)
 		}
-		return s.count.RefusedPerAddr == 1
-	})
+	}
+	s.dial()
+	if r, err := s.poller.Wait(50 * time.Millisecond); err != nil || r.TCP {
+		t.Errorf("a resting listener woke the poller: %+v, %v", r, err)
+	}
+	if err := s.poller.WatchListener(s.TCPListener, true); err != nil {
+		t.Fatal(err)
+	}
+	s.accept()
 }
 
 func TestTCPAcceptOfNothing(t *testing.T) {
@@ -404,8 +385,8 @@ func TestTCPWithoutDescriptorsDoesNotSpin(t *testing.T) {
 		}
 		return true
 	})
-	if s.count.RefusedTotal != 1 {
-		t.Errorf("%d refused", s.count.RefusedTotal)
+	if s.count.Refused != 1 {
+		t.Errorf("%d refused", s.count.Refused)
 	}
 	if r, err := s.poller.Wait(0); err != nil || r.TCP {
 		t.Errorf("listener is still ready: %+v, %v", r, err)
@@ -429,7 +410,7 @@ func TestNewTCPListenerRefusesOtherSockets(t *testing.T) {
 }
 
 func TestTCPManyConnections(t *testing.T) {
-	s := newServer(t, loopback4, netio.TCPOptions{MaxConnsPerAddr: 1000})
+	s := newServer(t, loopback4, netio.TCPOptions{})
 	const n = 150 // more than one round of events
 	for i := range n {
 		client := s.dial()

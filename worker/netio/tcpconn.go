@@ -41,6 +41,9 @@ func (c *TCPConn) RemoteAddr() netip.AddrPort { return c.remote }
 // LocalAddr is the address that the peer connected to.
 func (c *TCPConn) LocalAddr() netip.AddrPort { return c.local }
 
+// Source is what a limit counts the peer by: its IPv4 address or its IPv6 /64.
+func (c *TCPConn) Source() netip.Addr { return c.source }
+
 // LastActive is the now of the last successful read, or of Accept.
 func (c *TCPConn) LastActive() int64 { return c.active }
 
@@ -216,7 +219,7 @@ func (c *TCPConn) Close() error {
 	if c.poller != nil {
 		c.poller.removeConn(c)
 	}
-	c.listener.forget(c.source)
+	c.listener.forget()
 	c.queue = frameQueue{}
 	return unix.Close(c.fd)
 }

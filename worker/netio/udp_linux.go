@@ -14,8 +14,9 @@ import (
 // sendSlots is how many messages one sendmmsg takes at most.
 const sendSlots = 128
 
-// controlSpace holds a receive timestamp (32 bytes) and a drop count (24 bytes).
-const controlSpace = 64
+// controlSpace holds a receive timestamp (32 bytes), a drop count (24 bytes) and the
+// local address (40 bytes at most).
+const controlSpace = 96
 
 // mmsghdr is struct mmsghdr of the kernel; Go pads it alike.
 type mmsghdr struct {
@@ -34,6 +35,8 @@ type udpSocket struct {
 	fd       int
 	ipv6     bool
 	local    netip.AddrPort
+	wildcard bool  // the local address of each datagram matters
+	here     Local // of every datagram unless wildcard
 	segments int
 	counters *Counters
 	// sendmmsg is the kernel's; a field, so that a test can play a kernel that refuses.
@@ -48,7 +51,7 @@ type udpSocket struct {
 	sendSlot    [sendSlots]slot
 	sendVec     [sendSlots][MaxPackets]unix.Iovec
 	sendName    [sendSlots]unix.RawSockaddrInet6
-	sendControl [sendSlots][unix.SizeofCmsghdr + 8]byte
+	sendControl [sendSlots]sendControl
 }
 
 // NewUDP wraps a bound UDP socket. It duplicates fd; the caller keeps its own.
@@ -74,6 +77,9 @@ func newUDP(fd int, opts UDPOptions, segmentation func(fd int) bool) (UDP, error
 		return nil, fmt.Errorf("duplicate udp socket %s: %w", local, err)
 	}
 	u := &udpSocket{fd: own, ipv6: local.Addr().Is6(), local: local, segments: 1, counters: opts.Counters}
+	if u.wildcard = local.Addr().IsUnspecified(); !u.wildcard {
+		u.here = LocalOf(local.Addr())
+	}
 	if u.counters == nil {
 		u.counters = &Counters{}
 	}
@@ -85,6 +91,7 @@ func newUDP(fd int, opts UDPOptions, segmentation func(fd int) bool) (UDP, error
 		_ = unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	}
 	_ = unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
+	u.askForLocal()
 	u.sendmmsg = u.kernelSend
 	u.prepareHeaders()
 	return u, nil
@@ -116,10 +123,10 @@ func (u *udpSocket) prepareHeaders() {
 		h.Name = (*byte)(unsafe.Pointer(&u.sendName[i]))
 		h.Namelen = nameLen
 		h.Iov = &u.sendVec[i][0]
-		c := (*unix.Cmsghdr)(unsafe.Pointer(&u.sendControl[i][0]))
-		c.Level = unix.IPPROTO_UDP
-		c.Type = unix.UDP_SEGMENT
+		c := (*unix.Cmsghdr)(unsafe.Pointer(&u.sendControl[i].segment))
+		c.Level, c.Type = unix.IPPROTO_UDP, unix.UDP_SEGMENT
 		c.SetLen(unix.CmsgLen(2))
+		u.prepareSource(&u.sendControl[i])
 	}
 }
 
@@ -178,7 +185,11 @@ func (u *udpSocket) received(ms []Message) int {
 		m := &ms[out]
 		m.N = int(h.n)
 		m.Addr = addrOf(&u.recvName[i])
-		m.ArrivalNanos = u.readControl(u.recvControl[i][:h.hdr.Controllen])
+		m.Local = u.here
+		m.ArrivalNanos = u.readControl(u.recvControl[i][:h.hdr.Controllen], &m.Local)
+		if u.ipv6 {
+			m.Local.setScope(&u.recvName[i])
+		}
 		u.counters.ReceivedPackets++
 		u.counters.ReceivedBytes += uint64(h.n)
 		out++
@@ -186,8 +197,9 @@ func (u *udpSocket) received(ms []Message) int {
 	return out
 }
 
-// readControl returns the arrival time, 0: none, and notes the drop count.
-func (u *udpSocket) readControl(b []byte) int64 {
+// readControl returns the arrival time, 0: none. It notes the drop count, and the local
+// address where the kernel tells one.
+func (u *udpSocket) readControl(b []byte, local *Local) int64 {
 	var arrival int64
 	for len(b) >= unix.SizeofCmsghdr {
 		c := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
@@ -196,13 +208,13 @@ func (u *udpSocket) readControl(b []byte) int64 {
 			break
 		}
 		data := b[unix.CmsgLen(0):size]
-		if c.Level == unix.SOL_SOCKET {
-			switch {
-			case c.Type == unix.SCM_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
-				arrival = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
-			case c.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
-				u.counters.KernelDrops = binary.NativeEndian.Uint32(data)
-			}
+		switch {
+		case c.Level != unix.SOL_SOCKET:
+			local.read(c, data)
+		case c.Type == unix.SCM_TIMESTAMPNS && len(data) >= int(unsafe.Sizeof(unix.Timespec{})):
+			arrival = (*unix.Timespec)(unsafe.Pointer(&data[0])).Nano()
+		case c.Type == unix.SO_RXQ_OVFL && len(data) >= 4:
+			u.counters.KernelDrops = binary.NativeEndian.Uint32(data)
 		}
 		b = b[min(unix.CmsgSpace(len(data)), len(b)):]
 	}
@@ -291,7 +303,7 @@ func (u *udpSocket) prepare(ss []Send, next, packet int) (n, nextOut, packetOut 
 			next, packet = next+1, 0
 			continue
 		}
-		if !u.setName(n, s.Addr) {
+		if !u.setName(n, s) {
 			// Counted when all before it is gone, or it might be counted twice.
 			if n > 0 {
 				break
@@ -337,19 +349,26 @@ func (u *udpSocket) fill(i int, at slot, s *Send) {
 		u.sendVec[i][k].SetLen(len(p))
 	}
 	h.SetIovlen(at.count)
-	if at.count == 1 {
-		h.Control = nil
-		h.SetControllen(0)
-		return
+	control := &u.sendControl[i]
+	first, size := &control.segment[0], 0
+	if at.count > 1 {
+		binary.NativeEndian.PutUint16(control.segment[unix.SizeofCmsghdr:], uint16(s.SegmentSize))
+		size = unix.CmsgSpace(2)
 	}
-	binary.NativeEndian.PutUint16(u.sendControl[i][unix.SizeofCmsghdr:], uint16(s.SegmentSize))
-	h.Control = &u.sendControl[i][0]
-	h.SetControllen(unix.CmsgSpace(2))
+	if u.wildcard && s.Local.addr != [16]byte{} {
+		n := u.sourceSize()
+		u.setSource(control.source[sourceSpace-n+unix.SizeofCmsghdr:], &s.Local)
+		first, size = &control.source[sourceSpace-n], size+n
+	}
+	if h.Control = first; size == 0 {
+		h.Control = nil
+	}
+	h.SetControllen(size)
 }
 
 // setName writes the destination of a slot; false: of the wrong family.
-func (u *udpSocket) setName(i int, to netip.AddrPort) bool {
-	addr := to.Addr()
+func (u *udpSocket) setName(i int, s *Send) bool {
+	to, addr := s.Addr, s.Addr.Addr()
 	if u.ipv6 {
 		if !addr.Is6() || addr.Is4In6() {
 			return false
@@ -357,6 +376,7 @@ func (u *udpSocket) setName(i int, to netip.AddrPort) bool {
 		name := &u.sendName[i]
 		name.Port = networkOrder(to.Port())
 		name.Addr = addr.As16()
+		name.Scope_id = s.Local.scope // the kernel looks at it for link-local addresses only
 		return true
 	}
 	if !addr.Is4() {
@@ -370,15 +390,20 @@ func (u *udpSocket) setName(i int, to netip.AddrPort) bool {
 
 // sendSingly sends the packets of a refused message one by one and returns the
 // index of the first packet of the Send that is not dealt with. The offload is
-// at fault, and dropped for the socket, if the destination takes a single packet.
+// at fault, and dropped for the socket, if the destination takes a single packet. One
+// whose path is gone (EINVAL: the machine lost the source address) takes none, and only
+// one is tried.
 func (u *udpSocket) sendSingly(s *Send, at slot, cause syscall.Errno) (int, error) {
 	u.counters.LastError = cause
 	for i := at.from; i < at.from+at.count; i++ {
 		u.fill(0, slot{from: i, count: 1}, s)
-		u.setName(0, s.Addr)
+		u.setName(0, s)
 		switch sent, errno := u.sendmmsg(0, 1); {
 		case errno == unix.EAGAIN:
 			return i, ErrWouldBlock
+		case errno == unix.EINVAL && cause == unix.EINVAL:
+			u.refuse(at.from+at.count-i, errno)
+			return at.from + at.count, nil
 		case errno != 0:
 			u.refuse(1, errno)
 		default:

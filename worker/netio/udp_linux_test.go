@@ -309,13 +309,13 @@ func TestReadControl(t *testing.T) {
 	var count Counters
 	u, _ := newStrict(t, &count, 1, nil)
 	oob := unix.UnixRights(1, 2) // a control message of another kind
-	if at := u.readControl(oob); at != 0 {
+	if at := u.readControl(oob, new(Local)); at != 0 {
 		t.Errorf("arrival %d from a foreign message", at)
 	}
 	for n := range len(oob) {
-		u.readControl(oob[:n]) // cut anywhere: must not read past the end
+		u.readControl(oob[:n], new(Local)) // cut anywhere: must not read past the end
 	}
-	u.readControl(make([]byte, controlSpace)) // a length of 0
+	u.readControl(make([]byte, controlSpace), new(Local)) // a length of 0
 	if count.KernelDrops != 0 {
 		t.Errorf("drops %d", count.KernelDrops)
 	}

@@ -62,7 +62,7 @@ func (u *udpSocket) ReadBatch(ms []Message) (int, error) {
 			return i, fmt.Errorf("receive on %s: %w", u.local, err)
 		}
 		addr, _ := fromSockaddr(from)
-		ms[i].N, ms[i].Addr, ms[i].ArrivalNanos = n, addr, 0
+		ms[i].N, ms[i].Addr, ms[i].Local, ms[i].ArrivalNanos = n, addr, Local{}, 0
 		u.counters.ReceivedPackets++
 		u.counters.ReceivedBytes += uint64(n)
 	}

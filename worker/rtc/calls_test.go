@@ -10,6 +10,7 @@ import (
 	"github.com/dspeak/sfu/internal/errs"
 	"github.com/dspeak/sfu/internal/ident"
 	"github.com/dspeak/sfu/worker/handshake"
+	"github.com/dspeak/sfu/worker/netio"
 	"github.com/dspeak/sfu/worker/ortc"
 )
 
@@ -252,7 +253,7 @@ func TestDtlsFailureAndClosure(t *testing.T) {
 func TestCallsEndWithTheirContextAndTheLoop(t *testing.T) {
 	l, err := New(Config{
 		Certificate: testCertificate(), Log: discardLog(),
-	}, Sockets{UDP4: listenUDP(t, "udp4", "127.0.0.1")})
+	}, Sockets{UDP: []netio.UDP{listenUDP(t, "udp4", "127.0.0.1")}})
 	mustNil(t, err)
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -86,14 +86,14 @@ type Limits struct {
 	TCPConnections        int // default 4096, of the worker
 }
 
-// Sockets are the media sockets of a worker. Each may be nil, not all. The loop
-// closes them when Run ends.
+// Sockets are the media sockets of a worker, at least one. The loop closes them when Run
+// ends.
 type Sockets struct {
-	UDP4, UDP6 netio.UDP
-	// Aside4 and Aside6 receive what need not wake a silent loop (netio.OpenAside). With
-	// one for each of UDP4 and UDP6 the loop rests in silence.
-	Aside4, Aside6 netio.UDP
-	TCP4, TCP6     *netio.TCPListener
+	UDP []netio.UDP
+	// Asides receive what need not wake a silent loop (netio.OpenAside). With one for each
+	// of UDP, in the same order, the loop rests in silence.
+	Asides []netio.UDP
+	TCP    []*netio.TCPListener
 	// Counters is where the sockets count, for Usage; nil: Usage tells nothing of them.
 	Counters *SocketCounters
 }
@@ -174,7 +174,7 @@ func (c Config) validate(s Sockets) error {
 }
 
 func (s Sockets) validate() error {
-	if s.UDP4 == nil && s.UDP6 == nil && s.TCP4 == nil && s.TCP6 == nil {
+	if len(s.UDP)+len(s.TCP) == 0 {
 		return fmt.Errorf("no media socket: %w", errs.ErrInvalid)
 	}
 	return nil

@@ -170,20 +170,39 @@ func (l *Loop) sendDTLS(t *transport, b []byte) {
 		t.rec.Dtls.Store(ledger.DtlsStarted)
 		l.ledger.DropBlob(&t.rec.Remote)
 	}
-	l.sendInOrder(t, b)
+	l.sendFlight(t, b)
 }
 
-// sendInOrder sends datagrams of a flight as they come: the order that media packets
-// leave in is free, but a Finished before its keys would be lost on the client.
-func (l *Loop) sendInOrder(t *transport, b []byte) {
-	if tu := t.ice.selected; tu != nil {
-		l.reply(t, &source{port: tu.port, addr: tu.addr, peer: tu.peer}, b)
+// sendFlight sends a datagram of a handshake over every path that datagrams of it came
+// over lately. Before there are any, which is in the client role, it takes every path
+// that the client checks: which of them lead to it is not known yet, and it drops what
+// comes twice. Datagrams leave as they come: the order of media packets is free, but a
+// Finished before its keys would be lost on the client.
+func (l *Loop) sendFlight(t *transport, b []byte) {
+	greeted := false
+	for _, tu := range t.ice.tuples {
+		greeted = greeted || tu.greetedLately(l.now)
+	}
+	for _, tu := range t.ice.tuples {
+		if tu.greetedLately(l.now) || !greeted && l.now-tu.lastSign() < instant(longSilence) {
+			l.replyOver(tu, b)
+		}
 	}
 }
 
+// replyOver copies b and queues it for a path, before all media.
+func (l *Loop) replyOver(tu *tuple, b []byte) {
+	src := tu.source()
+	l.reply(tu.transport, &src, b)
+}
+
 // onDTLS handles a datagram of DTLS records from a validated address.
-func (l *Loop) onDTLS(t *transport, b []byte) {
+func (l *Loop) onDTLS(tu *tuple, b []byte) {
+	t := tu.transport
 	d := &t.dtls
+	if d.state == DtlsNew || d.state == DtlsConnecting {
+		l.greeted(tu)
+	}
 	switch d.state {
 	case DtlsNew:
 		l.stir()
@@ -197,7 +216,7 @@ func (l *Loop) onDTLS(t *transport, b []byte) {
 		l.stir()
 		d.handshake.Feed(b)
 	case DtlsConnected:
-		l.onRecord(t, b)
+		l.onRecord(tu, b)
 	case DtlsFailed, DtlsClosed:
 		t.count.discarded++
 	}
@@ -205,7 +224,8 @@ func (l *Loop) onDTLS(t *transport, b []byte) {
 
 // onRecord handles what comes after the handshake: a repeated last flight, when
 // ours was lost, or an alert.
-func (l *Loop) onRecord(t *transport, b []byte) {
+func (l *Loop) onRecord(tu *tuple, b []byte) {
+	t := tu.transport
 	d := &t.dtls
 	if len(b) < recordHeader {
 		t.count.discarded++
@@ -215,7 +235,7 @@ func (l *Loop) onRecord(t *transport, b []byte) {
 		if d.flight && l.now-d.resent >= instant(lastFlightEvery) {
 			d.resent = l.now
 			for _, datagram := range splitFlight(l.ledger.Blob(&t.rec.LastFlight)) {
-				l.sendInOrder(t, datagram)
+				l.replyOver(tu, datagram)
 			}
 			l.repeatIntroduction(t)
 		}
@@ -257,7 +277,7 @@ func (l *Loop) onHandshakeDone(t *transport, r handshake.Result) {
 		return
 	}
 	for _, datagram := range r.LastFlight {
-		l.sendInOrder(t, datagram)
+		l.sendFlight(t, datagram)
 	}
 	l.emitState(t)
 }

@@ -49,8 +49,8 @@ type incoming struct {
 }
 
 // onRTP authenticates a packet and forwards it.
-func (l *Loop) onRTP(t *transport, b []byte, at instant) {
-	h := &l.scratch.header
+func (l *Loop) onRTP(tu *tuple, b []byte, at instant) {
+	t, h := tu.transport, &l.scratch.header
 	if t.srtp.in == nil || rtp.Parse(b, h) != nil {
 		t.count.discarded++
 		return
@@ -60,10 +60,13 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 		t.count.discarded++
 		return
 	}
-	index, plain, ok := l.authenticate(t, p, b, h)
-	if !ok {
+	index, plain, newest := l.authenticate(t, p, b, h)
+	if plain == nil {
 		t.count.discarded++
 		return
+	}
+	if newest {
+		l.heard(tu)
 	}
 	payload, err := rtp.Payload(plain, h)
 	if err != nil || h.PayloadType != p.payloadType {
@@ -88,13 +91,14 @@ func (l *Loop) onRTP(t *transport, b []byte, at instant) {
 }
 
 // authenticate unprotects a packet that came for the first time and notes its index,
-// before anything follows from it: on a successor it comes too late.
-func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) (index uint64, plain []byte, ok bool) {
+// before anything follows from it: on a successor it comes too late. plain is nil for
+// any other packet; newest: nothing newer of the stream came before.
+func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) (index uint64, plain []byte, newest bool) {
 	s := p.stream
 	if s.ssrc == 0 { // to be learnt by mid
 		s = t.srtp.lookup(h.SSRC)
 	}
-	index = uint64(h.SequenceNumber)
+	index, newest = uint64(h.SequenceNumber), true
 	switch {
 	case s == nil:
 		if f, _ := t.srtp.recall(h.SSRC); f.rtp > 0 {
@@ -107,6 +111,7 @@ func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) 
 		if !s.rec.RTP.Fresh(index) {
 			return 0, nil, false
 		}
+		newest = index > s.rec.RTP.Highest()
 	}
 	plain, err := t.srtp.in.OpenRTP(b, h.Size, h.SSRC, index)
 	if err != nil {
@@ -120,7 +125,7 @@ func (l *Loop) authenticate(t *transport, p *producer, b []byte, h *rtp.Header) 
 		p.rec.Stream.Store(uint32(s.rec.Ref()))
 	}
 	s.rec.RTP.Mark(index)
-	return index, plain, true
+	return index, plain, newest
 }
 
 // forward sends a packet to every consumer of its producer.

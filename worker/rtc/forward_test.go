@@ -32,6 +32,7 @@ type sinkUDP struct {
 
 type keptSend struct {
 	to      netip.AddrPort
+	from    netio.Local
 	packets [][]byte
 }
 
@@ -39,7 +40,7 @@ func (*sinkUDP) FD() int                                { return -1 }
 func (*sinkUDP) ReadBatch([]netio.Message) (int, error) { return 0, nil }
 func (*sinkUDP) MaxSegments() int                       { return netio.MaxPackets }
 func (*sinkUDP) Close() error                           { return nil }
-func (*sinkUDP) LocalAddr() netip.AddrPort              { return netip.MustParseAddrPort("127.0.0.1:1") }
+func (*sinkUDP) LocalAddr() netip.AddrPort              { return netip.MustParseAddrPort("0.0.0.0:1") }
 
 func (s *sinkUDP) WriteBatch(ss []netio.Send) (int, error) {
 	if s.full {
@@ -55,7 +56,7 @@ func (s *sinkUDP) WriteBatch(ss []netio.Send) (int, error) {
 		s.sends++
 		s.packets += len(ss[i].Packets)
 		if s.keep {
-			k := keptSend{to: ss[i].Addr}
+			k := keptSend{to: ss[i].Addr, from: ss[i].Local}
 			for _, p := range ss[i].Packets {
 				k.packets = append(k.packets, bytes.Clone(p))
 			}
@@ -131,7 +132,7 @@ func newBenchLoop(tb testing.TB, poller *netio.Poller, cfg Config) (*Loop, *sink
 	l := &Loop{
 		cfg: cfg, log: discardLog(),
 		mail: newMailbox(func() {}), events: make(chan Event, eventQueue), clock: time.Now,
-		table: newObjectTable(), mac: stun.NewMAC(), poller: poller, cname: "bench", udp: []*udpPort{port},
+		table: newObjectTable(), peers: newTCPPeers(), mac: stun.NewMAC(), poller: poller, cname: "bench", udp: []*udpPort{port},
 	}
 	l.out.ring = testRing(tb, l.cfg.SendRingBytes)
 	l.base = clockBase(time.Now())

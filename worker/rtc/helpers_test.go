@@ -66,19 +66,21 @@ func newRig(t *testing.T, change func(*Config)) *rig {
 	return newRigOn(t, openSockets(t, netio.UDPOptions{}), change)
 }
 
-// openSockets opens UDP and TCP on 127.0.0.1 and ::1, which count; opts are those of UDP4.
+// openSockets opens UDP and TCP on 127.0.0.1 and ::1, which count; opts are those of the first.
 func openSockets(t *testing.T, opts netio.UDPOptions) Sockets {
 	t.Helper()
 	s := Sockets{Counters: &SocketCounters{}}
-	opts.Counters = &s.Counters.UDP4
-	s.UDP4 = listenUDPWith(t, "udp4", "127.0.0.1", opts)
-	s.UDP6 = listenUDP(t, "udp6", "::1")
-	s.TCP4 = listenTCP(t, "tcp4", "127.0.0.1")
-	s.TCP6 = listenTCP(t, "tcp6", "::1")
-	for main, aside := range map[netio.UDP]*netio.UDP{s.UDP4: &s.Aside4, s.UDP6: &s.Aside6} {
-		var err error
-		if *aside, err = netio.OpenAside(main, netio.UDPOptions{}); err != nil && runtime.GOOS == "linux" {
+	opts.Counters = &netio.Counters{}
+	s.Counters.UDP = append(s.Counters.UDP, opts.Counters)
+	s.UDP = []netio.UDP{listenUDPWith(t, "udp4", "127.0.0.1", opts), listenUDP(t, "udp6", "::1")}
+	s.TCP = []*netio.TCPListener{listenTCP(t, "tcp4", "127.0.0.1"), listenTCP(t, "tcp6", "::1")}
+	for _, main := range s.UDP {
+		aside, err := netio.OpenAside(main, netio.UDPOptions{})
+		if err != nil && runtime.GOOS == "linux" {
 			t.Fatal(err)
+		}
+		if err == nil {
+			s.Asides = append(s.Asides, aside)
 		}
 	}
 	return s
@@ -88,7 +90,7 @@ func openSockets(t *testing.T, opts netio.UDPOptions) Sockets {
 func newRigOn(t *testing.T, s Sockets, change func(*Config)) *rig {
 	t.Helper()
 	cfg := Config{
-		Announced:   []netip.AddrPort{s.UDP4.LocalAddr(), s.UDP6.LocalAddr()},
+		Announced:   []netip.AddrPort{s.UDP[0].LocalAddr(), s.UDP[1].LocalAddr()},
 		Certificate: testCertificate(),
 		Log:         discardLog(),
 	}

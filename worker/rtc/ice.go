@@ -2,37 +2,19 @@ package rtc
 
 import (
 	"crypto/rand"
-	"net/netip"
 	"time"
 
-	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/stun"
 )
 
 const (
-	// maxTuples bounds the validated addresses that a transport remembers.
-	maxTuples = ledger.MaxPaths
 	// checksOverdue is when a connected transport is called disconnected: browsers
 	// check every 2.5 to 6 s.
 	checksOverdue = 15 * time.Second
-	// freshCheck is how long a check speaks for its path when two nominated paths
-	// of different protocols compete.
-	freshCheck = 4 * time.Second
 
 	ufragLength    = 16
 	passwordLength = 32
 )
-
-// tuple is a validated path to a client.
-type tuple struct {
-	key       tupleKey
-	port      *udpPort // nil: TCP
-	addr      netip.AddrPort
-	peer      *tcpPeer // nil: UDP
-	lastCheck instant
-	nominated bool
-	place     int // in the ledger's paths, from 1; 0: none
-}
 
 // iceState is the responder's state of one transport (RFC 8445, lite).
 // credentials are declared, the rest is earned.
@@ -44,6 +26,8 @@ type iceState struct {
 	state       IceState
 	tuples      []*tuple // validated, at most maxTuples
 	selected    *tuple   // where packets go; nil before the first valid check
+	followed    instant  // when the client's packets last moved selected
+	spoke       bool     // RTP or RTCP authenticated, as far as this process knows
 	room        room[tuple]
 	remoteUfrag string  // as the last valid check named it
 	lastCheck   instant // of any path; 0: never
@@ -94,7 +78,7 @@ func (l *Loop) onSTUN(b []byte, src *source) {
 	}
 }
 
-// onValidCheck notes the path and follows the client's choice.
+// onValidCheck notes the path and what the check tells of it.
 func (l *Loop) onValidCheck(t *transport, req *stun.Request, src *source) {
 	ice := &t.ice
 	ice.lastCheck = l.now
@@ -102,9 +86,8 @@ func (l *Loop) onValidCheck(t *transport, req *stun.Request, src *source) {
 		ice.remoteUfrag = string(req.RemoteUfrag)
 	}
 	tu := l.learn(t, src)
-	tu.lastCheck = l.now
-	tu.nominated = tu.nominated || req.UseCandidate
-	if ice.selected == nil || req.UseCandidate && ice.moves(tu, l.now) {
+	tu.noteCheck(l.now, req.UseCandidate)
+	if ice.selected == nil || tu != ice.selected && tu.preferredTo(ice.selected, l.now) {
 		ice.selected = tu
 	}
 	if ice.state != IceConnected {
@@ -115,138 +98,6 @@ func (l *Loop) onValidCheck(t *transport, req *stun.Request, src *source) {
 	t.rec.Checked = true
 	t.recordPaths()
 	l.startClientHandshake(t)
-}
-
-// moves says whether a nominated path takes over from the selected one. A client
-// may nominate several paths (RFC 5245 called it aggressive); then UDP goes before
-// TCP while both are alive. Otherwise the latest nomination wins.
-func (ice *iceState) moves(tu *tuple, now instant) bool {
-	old := ice.selected
-	competing := old != tu && old.nominated && now-old.lastCheck < instant(freshCheck)
-	return !competing || old.peer != nil || tu.peer == nil
-}
-
-// learn returns the tuple of a validated source, making it if need be.
-func (l *Loop) learn(t *transport, src *source) *tuple {
-	if src.peer != nil {
-		return l.learnPeer(t, src.peer)
-	}
-	key := src.key()
-	l.claim(t, key)
-	for _, tu := range t.ice.tuples {
-		if tu.peer == nil && tu.key == key {
-			return tu
-		}
-	}
-	return l.addTuple(t, tuple{key: key, port: src.port, addr: src.addr})
-}
-
-// claim makes t the owner of a remote address. A former owner stays second.
-func (l *Loop) claim(t *transport, key tupleKey) {
-	c := l.table.tuples[key]
-	switch {
-	case c.owner == nil:
-		l.table.tuples[key] = claim{owner: t}
-	case c.owner == t || c.former == t:
-	default:
-		l.table.tuples[key] = claim{owner: t, former: c.owner}
-	}
-}
-
-// unclaim takes t out of the ownership of a remote address.
-func (l *Loop) unclaim(t *transport, key tupleKey) {
-	c := l.table.tuples[key]
-	if c.former == t {
-		c.former = nil
-	}
-	if c.owner == t {
-		c = claim{owner: c.former}
-	}
-	if c.owner == nil {
-		delete(l.table.tuples, key)
-		return
-	}
-	l.table.tuples[key] = c
-}
-
-// learnPeer gives a TCP connection to the transport whose password its client knows.
-func (l *Loop) learnPeer(t *transport, peer *tcpPeer) *tuple {
-	if old := peer.transport; old != nil && old != t {
-		old.ice.forgetPeer(peer)
-		l.checkSelected(old)
-	}
-	peer.transport = t
-	for _, tu := range t.ice.tuples {
-		if tu.peer == peer {
-			return tu
-		}
-	}
-	return l.addTuple(t, tuple{addr: peer.conn.RemoteAddr(), peer: peer})
-}
-
-// addTuple remembers a path; the one longest without a check makes room.
-func (l *Loop) addTuple(t *transport, v tuple) *tuple {
-	ice := &t.ice
-	if len(ice.tuples) >= maxTuples {
-		oldest := -1
-		for i, other := range ice.tuples {
-			if other != ice.selected && (oldest < 0 || other.lastCheck < ice.tuples[oldest].lastCheck) {
-				oldest = i
-			}
-		}
-		l.dropTuple(t, oldest)
-	}
-	tu := ice.room.take()
-	*tu = v
-	ice.tuples = append(ice.tuples, tu)
-	return tu
-}
-
-// dropTuple forgets the path with index i.
-func (l *Loop) dropTuple(t *transport, i int) {
-	tu := t.ice.tuples[i]
-	t.ice.tuples = append(t.ice.tuples[:i], t.ice.tuples[i+1:]...)
-	if tu.peer == nil {
-		l.unclaim(t, tu.key)
-		t.recordPaths()
-		return
-	}
-	if tu.peer.transport == t {
-		tu.peer.transport = nil
-		tu.peer.since = l.now // nobody's again: it gets the time of a new connection
-	}
-}
-
-// forgetPeer removes the path over a TCP connection that ended or changed hands.
-func (ice *iceState) forgetPeer(peer *tcpPeer) {
-	for i, tu := range ice.tuples {
-		if tu.peer == peer {
-			ice.tuples = append(ice.tuples[:i], ice.tuples[i+1:]...)
-			if ice.selected == tu {
-				ice.selected = nil
-			}
-			return
-		}
-	}
-}
-
-// checkSelected picks another path when the selected one is gone: the one checked
-// last. Without any the transport is disconnected until the next valid check.
-func (l *Loop) checkSelected(t *transport) {
-	ice := &t.ice
-	if ice.selected != nil {
-		return
-	}
-	for _, tu := range ice.tuples {
-		if ice.selected == nil || tu.lastCheck > ice.selected.lastCheck {
-			ice.selected = tu
-		}
-	}
-	t.recordPaths()
-	if ice.selected == nil && ice.state == IceConnected {
-		ice.state = IceDisconnected
-		l.emitState(t)
-	}
 }
 
 // sweepICE looks after a transport's timeouts. It returns the reason for closing
@@ -261,6 +112,7 @@ func (l *Loop) sweepICE(t *transport) string {
 		}
 		return ""
 	}
+	l.leaveSilentPath(t)
 	silent := l.now - ice.lastCheck
 	if silent >= instant(l.cfg.ConsentTimeout) {
 		return ReasonConsentExpired

@@ -219,7 +219,7 @@ func TestIntroductionAgainForALateClient(t *testing.T) {
 		c.pass(20 * time.Millisecond)
 	}
 	c.listener.dtls.flight = true
-	c.onRecord(c.listener.transport, make([]byte, recordHeader))
+	c.onRecord(c.listener.ice.selected, make([]byte, recordHeader))
 	section := &firstSection{mid: c.mid(c.consumers[0])}
 	heard := 0
 	for range 10 {

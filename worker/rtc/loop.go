@@ -54,7 +54,7 @@ type Loop struct {
 	udp       []*udpPort
 	sockets   socketWatch
 	listeners []*netio.TCPListener
-	peers     []*tcpPeer // every open TCP connection
+	peers     tcpPeers
 	table     objectTable
 	timers    timers
 	out       outbox
@@ -129,6 +129,7 @@ func New(cfg Config, s Sockets) (*Loop, error) {
 		events: make(chan Event, eventQueue),
 		clock:  time.Now,
 		table:  newObjectTable(),
+		peers:  newTCPPeers(),
 		mac:    stun.NewMAC(),
 		alerts: newAlertChecker(),
 		pace:   pacer{maxWait: cfg.MaxWait, padding: cfg.Padding},
@@ -166,10 +167,7 @@ func clockBase(now time.Time) time.Time {
 
 func (l *Loop) addSockets(s Sockets) error {
 	l.sockets.counters = s.Counters
-	for _, sock := range []netio.UDP{s.UDP4, s.UDP6} {
-		if sock == nil {
-			continue
-		}
+	for _, sock := range s.UDP {
 		index, err := l.poller.AddUDP(sock)
 		if err != nil {
 			return err
@@ -184,10 +182,7 @@ func (l *Loop) addSockets(s Sockets) error {
 	if err := l.addAsides(s); err != nil {
 		return err
 	}
-	for _, listener := range []*netio.TCPListener{s.TCP4, s.TCP6} {
-		if listener == nil {
-			continue
-		}
+	for _, listener := range s.TCP {
 		if err := l.poller.AddListener(listener); err != nil {
 			return err
 		}
@@ -313,7 +308,7 @@ func (l *Loop) shutdown() error {
 	l.flush()
 	l.pool.Close()
 	var errList []error
-	for _, peer := range l.peers {
+	for _, peer := range l.peers.all {
 		errList = append(errList, peer.conn.Close())
 	}
 	for _, listener := range l.listeners {

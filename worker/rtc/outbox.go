@@ -50,6 +50,7 @@ type reply struct {
 	transport *transport
 	port      *udpPort
 	addr      netip.AddrPort
+	local     netio.Local
 	ref       packetRef
 }
 
@@ -115,7 +116,7 @@ func (l *Loop) reply(t *transport, src *source, b []byte) {
 		l.flush()
 	}
 	n := copy(l.slot(len(b)), b)
-	l.out.replies[l.out.nReply] = reply{transport: t, port: src.port, addr: src.addr, ref: l.out.ring.commit(n)}
+	l.out.replies[l.out.nReply] = reply{transport: t, port: src.port, addr: src.addr, local: src.local, ref: l.out.ring.commit(n)}
 	l.out.nReply++
 	l.out.due = l.now
 }
@@ -134,7 +135,7 @@ func (l *Loop) flush() {
 	o := &l.out
 	for i := range o.replies[:o.nReply] {
 		r := &o.replies[i]
-		r.port.urgent.add(queued{transport: r.transport, at: l.now}, r.addr, o.ring, []packetRef{r.ref})
+		r.port.urgent.add(queued{transport: r.transport, at: l.now}, r.addr, r.local, o.ring, []packetRef{r.ref})
 		*r = reply{}
 	}
 	o.nReply = 0
@@ -193,7 +194,7 @@ func (l *Loop) queueAll(t *transport, refs []packetRef) {
 	}
 	for len(refs) > 0 {
 		n := segmentRun(refs, limit)
-		tu.port.media.add(queued{transport: t, at: l.now}, tu.addr, l.out.ring, refs[:n])
+		tu.port.media.add(queued{transport: t, at: l.now}, tu.addr, tu.key.local, l.out.ring, refs[:n])
 		refs = refs[n:]
 	}
 }

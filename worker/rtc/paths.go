@@ -1,8 +1,198 @@
 package rtc
 
-import "github.com/dspeak/sfu/worker/ledger"
+import (
+	"net/netip"
 
-// recordPaths brings the ledger up to date with the validated UDP addresses. Only what
+	"github.com/dspeak/sfu/worker/ledger"
+	"github.com/dspeak/sfu/worker/netio"
+)
+
+// maxTuples bounds the validated paths that a transport remembers.
+const maxTuples = ledger.MaxPaths
+
+// tupleKey names a UDP path: the client's address and ours, and the socket. It holds no
+// pointer, which keeps its hash cheap.
+type tupleKey struct {
+	addr  [16]byte
+	local netio.Local
+	port  uint16
+	sock  uint16
+}
+
+func (s *source) key() tupleKey {
+	return tupleKey{addr: s.addr.Addr().As16(), local: s.local, port: s.addr.Port(), sock: uint16(s.port.index)}
+}
+
+// tuple is a path to a client that a valid check came over.
+type tuple struct {
+	key       tupleKey // zero for TCP
+	transport *transport
+	port      *udpPort // nil: TCP
+	addr      netip.AddrPort
+	peer      *tcpPeer // nil: UDP
+
+	// What the choice between paths goes by; see preferredTo. 0: never.
+	since     instant // start of the present run of checks
+	checked   instant // last valid check
+	nominated instant // last one with USE-CANDIDATE
+	greeted   instant // last datagram of a handshake
+	heard     instant // last packet that shows where the client sends from
+
+	place int // in the ledger's paths, from 1; 0: none
+}
+
+// source is where a packet over the path comes from.
+func (tu *tuple) source() source {
+	return source{port: tu.port, addr: tu.addr, local: tu.key.local, peer: tu.peer}
+}
+
+// localAddr is our end of a path.
+func (tu *tuple) localAddr() netip.AddrPort {
+	if tu.peer != nil {
+		return tu.peer.conn.LocalAddr()
+	}
+	bound := tu.port.sock.LocalAddr()
+	if local := tu.key.local.Addr(); local.IsValid() {
+		return netip.AddrPortFrom(local, bound.Port())
+	}
+	return bound
+}
+
+// claim says whose path it is. When a second transport proves that it owns the address
+// (a port that a new client reuses, or a check with a forged source), the former owner
+// stays beside it, and packets are told apart by what they are: a forged check must not
+// silence anyone.
+type claim struct {
+	owner, former *tuple
+}
+
+// claim makes the tuple's transport the owner of its addresses. A former owner stays second.
+func (l *Loop) claim(tu *tuple) {
+	c := l.table.tuples[tu.key]
+	switch {
+	case c.owner == tu || c.former == tu:
+	case c.owner == nil:
+		l.table.tuples[tu.key] = claim{owner: tu}
+	default:
+		l.table.tuples[tu.key] = claim{owner: tu, former: c.owner}
+	}
+}
+
+// unclaim takes a tuple out of the ownership of its addresses.
+func (l *Loop) unclaim(tu *tuple) {
+	c := l.table.tuples[tu.key]
+	if c.former == tu {
+		c.former = nil
+	}
+	if c.owner == tu {
+		c = claim{owner: c.former}
+	}
+	if c.owner == nil {
+		delete(l.table.tuples, tu.key)
+		return
+	}
+	l.table.tuples[tu.key] = c
+}
+
+// learn returns the tuple of a validated source, making it if need be.
+func (l *Loop) learn(t *transport, src *source) *tuple {
+	if src.peer != nil {
+		return l.learnPeer(t, src.peer)
+	}
+	key := src.key()
+	for _, tu := range t.ice.tuples {
+		if tu.peer == nil && tu.key == key {
+			l.claim(tu)
+			return tu
+		}
+	}
+	tu := l.addTuple(t, tuple{key: key, port: src.port, addr: src.addr})
+	l.claim(tu)
+	return tu
+}
+
+// learnPeer gives a TCP connection to the transport whose password its client knows.
+func (l *Loop) learnPeer(t *transport, peer *tcpPeer) *tuple {
+	if tu := peer.tuple; tu != nil {
+		if tu.transport == t {
+			return tu
+		}
+		l.disown(peer)
+	}
+	tu := l.addTuple(t, tuple{addr: peer.conn.RemoteAddr(), peer: peer})
+	peer.tuple = tu
+	l.peers.prove(peer)
+	return tu
+}
+
+// addTuple remembers a path; the one that matters least makes room.
+func (l *Loop) addTuple(t *transport, v tuple) *tuple {
+	ice := &t.ice
+	if len(ice.tuples) >= maxTuples {
+		least := -1
+		for i, other := range ice.tuples {
+			if other != ice.selected && (least < 0 || other.mattersLess(ice.tuples[least], l.now)) {
+				least = i
+			}
+		}
+		l.dropTuple(t, least)
+	}
+	tu := ice.room.take()
+	*tu = v
+	tu.transport = t
+	ice.tuples = append(ice.tuples, tu)
+	return tu
+}
+
+// dropTuple forgets the path with index i.
+func (l *Loop) dropTuple(t *transport, i int) {
+	tu := t.ice.tuples[i]
+	t.ice.forget(i)
+	if tu.peer == nil {
+		l.unclaim(tu)
+		t.recordPaths()
+		return
+	}
+	tu.peer.tuple = nil
+	l.peers.doubt(tu.peer, l.now) // nobody's again: it gets the time of a new connection
+}
+
+// disown takes a TCP connection that ends or changes hands from its transport.
+func (l *Loop) disown(peer *tcpPeer) {
+	tu := peer.tuple
+	peer.tuple = nil
+	ice := &tu.transport.ice
+	for i, other := range ice.tuples {
+		if other == tu {
+			ice.forget(i)
+			break
+		}
+	}
+	l.checkSelected(tu.transport)
+}
+
+// forget removes the path with index i.
+func (ice *iceState) forget(i int) {
+	if ice.selected == ice.tuples[i] {
+		ice.selected = nil
+	}
+	ice.tuples = append(ice.tuples[:i], ice.tuples[i+1:]...)
+}
+
+// forgetPaths gives the validated addresses free and closes the TCP connections.
+func (l *Loop) forgetPaths(t *transport) {
+	for len(t.ice.tuples) > 0 {
+		tu := t.ice.tuples[len(t.ice.tuples)-1]
+		if tu.peer != nil {
+			l.closePeer(tu.peer)
+			continue
+		}
+		l.dropTuple(t, len(t.ice.tuples)-1)
+	}
+	t.ice.selected = nil
+}
+
+// recordPaths brings the ledger up to date with the validated UDP paths. Only what
 // changed is stored, the new before the old goes: a successor always finds the
 // selected path.
 func (t *transport) recordPaths() {
@@ -23,7 +213,8 @@ func (t *transport) recordPaths() {
 				continue
 			}
 			p := &t.rec.Paths[tu.place-1]
-			p.Nominated = tu.nominated
+			p.Since, p.Checked = int64(tu.since), int64(tu.checked)
+			p.Nominated, p.Heard = int64(tu.nominated), int64(tu.heard)
 			state := uint32(ledger.PathValid)
 			if selected {
 				state = ledger.PathSelected
@@ -50,6 +241,7 @@ func (t *transport) recordPath(tu *tuple, used *[ledger.MaxPaths]bool) {
 		p.State.Store(ledger.PathFree)
 		p.V4 = tu.port.sock.LocalAddr().Addr().Unmap().Is4()
 		p.Addr, p.Port = tu.addr.Addr().As16(), tu.addr.Port()
+		p.Local, p.Scope = tu.key.local.Parts()
 		tu.place, used[i] = i+1, true
 		return
 	}

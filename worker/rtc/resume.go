@@ -13,6 +13,7 @@ import (
 	"github.com/dspeak/sfu/internal/obs"
 	"github.com/dspeak/sfu/worker/handshake"
 	"github.com/dspeak/sfu/worker/ledger"
+	"github.com/dspeak/sfu/worker/netio"
 )
 
 // Resumed counts what a loop found in its ledger.
@@ -117,7 +118,8 @@ func (l *Loop) resumePaths(t *transport) {
 	ice.lastCheck = l.now
 	for i := range t.rec.Paths {
 		p := &t.rec.Paths[i]
-		port := l.portOf(p.V4)
+		local := netio.LocalFrom(p.Local, p.Scope)
+		port := l.portOf(p.V4, local.Addr())
 		if p.State.Load() == ledger.PathFree || port == nil {
 			p.State.Store(ledger.PathFree)
 			continue
@@ -126,12 +128,17 @@ func (l *Loop) resumePaths(t *transport) {
 		if p.V4 {
 			addr = addr.Unmap()
 		}
-		src := source{port: port, addr: netip.AddrPortFrom(addr, p.Port)}
+		src := source{port: port, addr: netip.AddrPortFrom(addr, p.Port), local: local}
 		tu := ice.room.take()
-		*tu = tuple{key: src.key(), port: port, addr: src.addr, lastCheck: l.now, nominated: p.Nominated, place: i + 1}
-		l.claim(t, tu.key)
+		*tu = tuple{
+			key: src.key(), transport: t, port: port, addr: src.addr, place: i + 1,
+			since: instant(p.Since), checked: instant(p.Checked), nominated: instant(p.Nominated), heard: instant(p.Heard),
+		}
+		l.claim(tu)
 		ice.tuples = append(ice.tuples, tu)
+		ice.spoke = ice.spoke || tu.heard != 0
 		if p.State.Load() == ledger.PathSelected {
+			tu.checked = l.now // its silence begins now, too
 			ice.selected = tu
 		}
 	}
@@ -142,10 +149,12 @@ func (l *Loop) resumePaths(t *transport) {
 	}
 }
 
-// portOf is the UDP socket of a family, nil without one.
-func (l *Loop) portOf(v4 bool) *udpPort {
+// portOf is the UDP socket of a family that is bound to an address, or to all; nil
+// without one.
+func (l *Loop) portOf(v4 bool, local netip.Addr) *udpPort {
 	for _, port := range l.udp {
-		if port.sock.LocalAddr().Addr().Unmap().Is4() == v4 {
+		at := port.sock.LocalAddr().Addr().Unmap()
+		if at.Is4() == v4 && (at == local || at.IsUnspecified() || !local.IsValid()) {
 			return port
 		}
 	}

@@ -89,7 +89,7 @@ func (s *lives) begin(clients ...*client) {
 	s.sock = &mortalUDP{UDP: sock}
 	l, err := New(Config{
 		Announced: []netip.AddrPort{sock.LocalAddr()}, Certificate: testCertificate(), Log: discardLog(), Ledger: state,
-	}, Sockets{UDP4: s.sock, TCP4: listener})
+	}, Sockets{UDP: []netio.UDP{s.sock}, TCP: []*netio.TCPListener{listener}})
 	mustNil(s.t, err)
 	s.died = make(chan struct{})
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*time.Minute)
@@ -120,7 +120,7 @@ func (s *lives) bury(l *Loop) {
 	l.mail.close()
 	l.pool.Close()
 	l.alerts.close()
-	for _, p := range l.peers {
+	for _, p := range l.peers.all {
 		_ = p.conn.Close()
 	}
 	_ = l.listeners[0].Close()

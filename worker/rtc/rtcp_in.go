@@ -27,15 +27,19 @@ const (
 )
 
 // onRTCP authenticates a compound packet and takes what concerns us.
-func (l *Loop) onRTCP(t *transport, b []byte, at instant) {
+func (l *Loop) onRTCP(tu *tuple, b []byte, at instant) {
+	t := tu.transport
 	if t.srtp.in == nil {
 		t.count.discarded++
 		return
 	}
-	rest, err := l.unprotectRTCP(t, b)
+	rest, newest, err := l.unprotectRTCP(t, b)
 	if err != nil {
 		t.count.discarded++
 		return
+	}
+	if newest {
+		l.heard(tu)
 	}
 	l.dropFlight(t)
 	for len(rest) > 0 {

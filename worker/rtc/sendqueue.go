@@ -35,7 +35,7 @@ type queued struct {
 }
 
 // add appends one send.
-func (q *sendQueue) add(e queued, addr netip.AddrPort, ring *sendRing, refs []packetRef) {
+func (q *sendQueue) add(e queued, addr netip.AddrPort, local netio.Local, ring *sendRing, refs []packetRef) {
 	start := len(q.packets)
 	e.position = refs[0].position()
 	for _, ref := range refs {
@@ -43,7 +43,7 @@ func (q *sendQueue) add(e queued, addr netip.AddrPort, ring *sendRing, refs []pa
 		e.position = min(e.position, ref.position())
 	}
 	packets := q.packets[start:]
-	q.sends = append(q.sends, netio.Send{Addr: addr, Packets: packets, SegmentSize: len(packets[0])})
+	q.sends = append(q.sends, netio.Send{Addr: addr, Local: local, Packets: packets, SegmentSize: len(packets[0])})
 	q.entries = append(q.entries, e)
 }
 

@@ -16,16 +16,10 @@ const restFor = 50 * time.Millisecond
 
 // addAsides adds the second sockets.
 func (l *Loop) addAsides(s Sockets) error {
-	l.rests = true
-	for _, port := range l.udp {
-		port.aside = s.Aside4
-		if port.sock == s.UDP6 {
-			port.aside = s.Aside6
-		}
-		if port.aside == nil {
-			l.rests = false
-			continue
-		}
+	l.rests = len(s.Asides) == len(l.udp)
+	for i, aside := range s.Asides {
+		port := l.udp[i]
+		port.aside = aside
 		var err error
 		if port.place, err = l.poller.AddAside(port.aside); err != nil {
 			return err

@@ -10,8 +10,8 @@ import (
 
 // SocketCounters are where the media sockets count. The loop owns them from New on.
 type SocketCounters struct {
-	UDP4, UDP6, Aside4, Aside6 netio.Counters
-	TCP4, TCP6                 netio.TCPCounters
+	UDP []*netio.Counters // asides included
+	TCP []*netio.TCPCounters
 }
 
 // socketWatch is what the loop knows of its sockets' counts.
@@ -28,11 +28,12 @@ func (l *Loop) socketStats() SocketStats {
 			s.MaxSegments = n
 		}
 	}
+	s.TCPRefused = l.peers.refused
 	c := l.sockets.counters
 	if c == nil {
 		return s
 	}
-	for _, u := range []*netio.Counters{&c.UDP4, &c.UDP6, &c.Aside4, &c.Aside6} {
+	for _, u := range c.UDP {
 		s.BytesReceived += u.ReceivedBytes
 		s.BytesSent += u.SentBytes
 		s.KernelDrops += uint64(u.KernelDrops)
@@ -41,10 +42,10 @@ func (l *Loop) socketStats() SocketStats {
 		s.WouldBlock += u.WouldBlock
 		s.SegmentationRefused += u.OffloadDropped
 	}
-	for _, t := range []*netio.TCPCounters{&c.TCP4, &c.TCP6} {
+	for _, t := range c.TCP {
 		s.BytesReceived += t.ReceivedBytes
 		s.BytesSent += t.SentBytes
-		s.TCPRefused += t.RefusedTotal + t.RefusedPerAddr
+		s.TCPRefused += t.Refused
 		s.TCPDropped += t.DroppedFrames
 		s.TCPBadFrames += t.BadFrames
 	}
@@ -74,10 +75,12 @@ func (l *Loop) logSocketFaults() {
 
 // lastError is a refusal of the kernel; nil: none.
 func (w *socketWatch) lastError() error {
-	if err := w.counters.UDP4.LastError; err != nil {
-		return err
+	for _, u := range w.counters.UDP {
+		if u.LastError != nil {
+			return u.LastError
+		}
 	}
-	return w.counters.UDP6.LastError
+	return nil
 }
 
 // close closes both sockets of a port.

@@ -45,11 +45,11 @@ func TestMediaWithoutSegmentation(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := openSockets(t, netio.UDPOptions{NoOffload: row.noOffload})
-			if !row.noOffload && s.UDP4.MaxSegments() == 1 {
+			if !row.noOffload && s.UDP[0].MaxSegments() == 1 {
 				t.Skip("this kernel has no UDP_SEGMENT")
 			}
 			if row.refuses {
-				if err := unix.SetsockoptInt(s.UDP4.FD(), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
+				if err := unix.SetsockoptInt(s.UDP[0].FD(), unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -80,7 +80,7 @@ func TestMediaWithoutSegmentation(t *testing.T) {
 			if row.refuses {
 				refused = 1
 			}
-			if got := s.UDP4.MaxSegments(); got != row.segments || u.Sockets.MaxSegments != row.segments || u.Sockets.SegmentationRefused != refused {
+			if got := s.UDP[0].MaxSegments(); got != row.segments || u.Sockets.MaxSegments != row.segments || u.Sockets.SegmentationRefused != refused {
 				t.Errorf("%d segments, told %+v", got, u.Sockets)
 			}
 		})
@@ -94,34 +94,35 @@ func TestSocketStats(t *testing.T) {
 	if got := b.socketStats(); got != (SocketStats{MaxSegments: netio.MaxPackets}) {
 		t.Fatalf("sockets that count elsewhere: %+v", got)
 	}
-	udp := func(n uint64) netio.Counters {
-		return netio.Counters{
+	udp := func(n uint64) *netio.Counters {
+		return &netio.Counters{
 			ReceivedBytes: n, SentBytes: 2 * n, Truncated: 3 * n, KernelDrops: uint32(4 * n), Refused: 5 * n,
 			WouldBlock: 6 * n, OffloadDropped: 7 * n,
 		}
 	}
-	tcp := func(n uint64) netio.TCPCounters {
-		return netio.TCPCounters{
-			ReceivedBytes: n, SentBytes: 2 * n, RefusedTotal: 3 * n, RefusedPerAddr: 4 * n, DroppedFrames: 5 * n, BadFrames: 6 * n,
+	tcp := func(n uint64) *netio.TCPCounters {
+		return &netio.TCPCounters{
+			ReceivedBytes: n, SentBytes: 2 * n, Refused: 3 * n, DroppedFrames: 5 * n, BadFrames: 6 * n,
 		}
 	}
-	b.sockets.counters = &SocketCounters{UDP4: udp(1), UDP6: udp(10), TCP4: tcp(100), TCP6: tcp(1000)}
-	b.sockets.counters.UDP6.LastError = unix.EIO
+	b.sockets.counters = &SocketCounters{UDP: []*netio.Counters{udp(1), udp(10)}, TCP: []*netio.TCPCounters{tcp(100), tcp(1000)}}
+	b.sockets.counters.UDP[1].LastError = unix.EIO
+	b.peers.refused = 7
 	want := SocketStats{
 		BytesReceived: 1111, BytesSent: 2222, Truncated: 33, KernelDrops: 44, Refused: 55, WouldBlock: 66, SegmentationRefused: 77,
-		TCPRefused: 7700, TCPDropped: 5500, TCPBadFrames: 6600, MaxSegments: netio.MaxPackets,
+		TCPRefused: 3307, TCPDropped: 5500, TCPBadFrames: 6600, MaxSegments: netio.MaxPackets,
 	}
 	if got := b.socketStats(); got != want {
 		t.Fatalf("got %+v, want %+v", got, want)
 	}
 	b.logSocketFaults()
-	for _, part := range []string{"level=WARN", "input/output error", "kernel_drops=44", "would_block=66", "tcp_refused=7700"} {
+	for _, part := range []string{"level=WARN", "input/output error", "kernel_drops=44", "would_block=66", "tcp_refused=3307"} {
 		if !strings.Contains(log.String(), part) {
 			t.Errorf("%s is not in %s", part, log.String())
 		}
 	}
 	log.Reset()
-	b.sockets.counters.UDP4.SentBytes++ // no fault
+	b.sockets.counters.UDP[0].SentBytes++ // no fault
 	if b.logSocketFaults(); log.Len() > 0 {
 		t.Errorf("logged without a fault: %s", log.String())
 	}

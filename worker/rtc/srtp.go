@@ -90,12 +90,14 @@ func (s *srtpState) protectRTCP(b []byte) ([]byte, error) {
 }
 
 // unprotectRTCP authenticates and decrypts a compound packet in place. Each index of
-// a source is taken once.
-func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
+// a source is taken once. newest: it is above all before of its source. Of a new source
+// only the transport's very first packet counts as newest: what is known of a source may
+// have been forgotten, and then this one may have come before.
+func (l *Loop) unprotectRTCP(t *transport, b []byte) (plain []byte, newest bool, err error) {
 	s := &t.srtp
 	index, ok := s.in.RTCPIndex(b)
 	if !ok {
-		return nil, errNoIndex
+		return nil, false, errNoIndex
 	}
 	ssrc := binary.BigEndian.Uint32(b[4:])
 	source := s.lookup(ssrc)
@@ -106,20 +108,22 @@ func (l *Loop) unprotectRTCP(t *transport, b []byte) ([]byte, error) {
 		ok = uint64(index) >= f.rtcp
 	}
 	if !ok {
-		return nil, errReplayed
+		return nil, false, errReplayed
 	}
-	plain, err := s.in.OpenRTCP(b)
-	if err != nil {
-		return nil, err
+	if plain, err = s.in.OpenRTCP(b); err != nil {
+		return nil, false, err
 	}
 	if source == nil {
 		if source, err = l.streamFor(t, ssrc); err != nil {
-			return nil, fmt.Errorf("rtcp source: %w", err)
+			return nil, false, fmt.Errorf("rtcp source: %w", err)
 		}
+	}
+	if newest = !t.ice.spoke; source.rec.RTCP.Started() {
+		newest = uint64(index) > source.rec.RTCP.Highest()
 	}
 	source.rec.RTCP.Mark(uint64(index))
 	source.heard = l.now
-	return plain, nil
+	return plain, newest, nil
 }
 
 // Errors of packets are made once: an attacker's packet must not cost memory.

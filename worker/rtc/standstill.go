@@ -33,10 +33,10 @@ func (l *Loop) noteTurn(took time.Duration) {
 			t.ice.lastCheck += instant(took)
 		}
 		for _, tu := range t.ice.tuples {
-			tu.lastCheck += instant(took)
+			tu.postpone(instant(took))
 		}
 	}
-	for _, peer := range l.peers {
+	for _, peer := range l.peers.all {
 		peer.since += instant(took)
 	}
 }

@@ -127,7 +127,7 @@ func (l *Loop) ageMs(at instant) *uint32 {
 func (l *Loop) usage() Usage {
 	return Usage{
 		Routers: len(l.table.routers), Transports: len(l.table.list),
-		Producers: len(l.table.producers), Consumers: len(l.table.consumers), TCPConnections: len(l.peers),
+		Producers: len(l.table.producers), Consumers: len(l.table.consumers), TCPConnections: len(l.peers.all),
 		PacketsReceived: l.count.received, PacketsSent: l.count.sent, PacketsDropped: l.count.dropped,
 		PacketsLate: l.count.late, PaddingBytes: l.count.padding,
 		EventsLost: l.count.eventsLost, BusyShare: l.pace.busy, Sockets: l.socketStats(),

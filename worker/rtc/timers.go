@@ -2,7 +2,6 @@ package rtc
 
 import (
 	"log/slog"
-	"slices"
 	"time"
 )
 
@@ -77,20 +76,6 @@ func (l *Loop) sweep(t *transport) {
 	if t.srtp.out != nil {
 		l.sweepRTCP(t)
 		l.sweepIntroduction(t)
-	}
-}
-
-// unownedPeerFor is how long a TCP connection may stay without a valid check.
-const unownedPeerFor = 10 * time.Second
-
-// sweepPeers closes connections that nobody owns and those that fell silent.
-func (l *Loop) sweepPeers() {
-	// From the back: closing one moves the last into its place.
-	for _, peer := range slices.Backward(l.peers) {
-		silent := l.now - max(instant(peer.conn.LastActive()), l.standstill.ended)
-		if peer.transport == nil && l.now-peer.since >= instant(unownedPeerFor) || silent >= instant(l.cfg.ConsentTimeout) {
-			l.closePeer(peer)
-		}
 	}
 }
 

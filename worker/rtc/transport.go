@@ -288,24 +288,3 @@ func (l *Loop) destroyTransport(t *transport) {
 	l.ledger.Transports.Free(t.rec)
 	t.rec, t.srtp.rec, t.srtp.streams = nil, nil, nil // they may be another's from now on
 }
-
-// forgetPaths gives the validated addresses free and closes the TCP connections.
-func (l *Loop) forgetPaths(t *transport) {
-	for len(t.ice.tuples) > 0 {
-		tu := t.ice.tuples[len(t.ice.tuples)-1]
-		if tu.peer != nil {
-			l.closePeer(tu.peer)
-			continue
-		}
-		l.dropTuple(t, len(t.ice.tuples)-1)
-	}
-	t.ice.selected = nil
-}
-
-// localAddr is the socket's own address of a path.
-func (tu *tuple) localAddr() netip.AddrPort {
-	if tu.peer != nil {
-		return tu.peer.conn.LocalAddr()
-	}
-	return tu.port.sock.LocalAddr()
-}

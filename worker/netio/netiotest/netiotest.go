@@ -18,8 +18,9 @@ import (
 
 // Packet is one datagram that the code under test sent.
 type Packet struct {
-	// To is its destination.
-	To netip.AddrPort
+	// To is its destination, From the address that it was to leave from.
+	To   netip.AddrPort
+	From netio.Local
 	// Data is a copy of its payload.
 	Data []byte
 }
@@ -67,9 +68,14 @@ func NewUDP(addr netip.AddrPort, opts netio.UDPOptions) (*UDP, error) {
 
 // Inject makes a datagram arrive.
 func (u *UDP) Inject(from netip.AddrPort, arrivalNanos int64, data []byte) {
+	u.InjectAt(netio.LocalOf(u.addr.Addr()), from, arrivalNanos, data)
+}
+
+// InjectAt makes a datagram arrive that was sent to the given address.
+func (u *UDP) InjectAt(local netio.Local, from netip.AddrPort, arrivalNanos int64, data []byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.in = append(u.in, netio.Message{Buf: bytes.Clone(data), N: len(data), Addr: from, ArrivalNanos: arrivalNanos})
+	u.in = append(u.in, netio.Message{Buf: bytes.Clone(data), N: len(data), Addr: from, Local: local, ArrivalNanos: arrivalNanos})
 	if len(u.in) == 1 {
 		_, _ = unix.Write(u.peer, []byte{1})
 	}
@@ -128,7 +134,7 @@ func (u *UDP) ReadBatch(ms []netio.Message) (int, error) {
 			continue
 		}
 		ms[n].N = copy(ms[n].Buf, in.Buf)
-		ms[n].Addr, ms[n].ArrivalNanos = in.Addr, in.ArrivalNanos
+		ms[n].Addr, ms[n].Local, ms[n].ArrivalNanos = in.Addr, in.Local, in.ArrivalNanos
 		u.counters.ReceivedPackets++
 		u.counters.ReceivedBytes += uint64(in.N)
 		n++
@@ -151,7 +157,7 @@ func (u *UDP) WriteBatch(ss []netio.Send) (int, error) {
 	}
 	for _, s := range ss {
 		for _, p := range s.Packets {
-			u.out = append(u.out, Packet{To: s.Addr, Data: bytes.Clone(p)})
+			u.out = append(u.out, Packet{To: s.Addr, From: s.Local, Data: bytes.Clone(p)})
 			u.counters.SentPackets++
 			u.counters.SentBytes += uint64(len(p))
 		}
