@@ -48,10 +48,10 @@ func TestDescriptorsRunOut(t *testing.T) {
 			silent = append(silent, s.connect(t, s.port, 2*descriptors)...)
 			s.worksWhenFull(t)
 
-			pid := s.workerOf(t, 0).GetPid()
+			pid := s.firstWorker(t).GetPid()
 			s.kill(t)
 			s.again(t)
-			if now := s.workerOf(t, 0).GetPid(); now != pid {
+			if now := s.firstWorker(t).GetPid(); now != pid {
 				t.Errorf("worker %d was not adopted, %d serves", pid, now)
 			}
 			for _, conn := range opened {
@@ -115,7 +115,7 @@ func (s *server) connect(t *testing.T, port, n int) []net.Conn {
 func (s *server) worksWhenFull(t *testing.T) {
 	t.Helper()
 	for range 3 {
-		s.replacesKilled(t, 0)
+		s.replacesKilled(t)
 		if out, err := s.dspeakctl(t, "workers"); err != nil || !strings.Contains(out, "ready") {
 			t.Errorf("dspeakctl: %v\n%s", err, out)
 		}

@@ -92,7 +92,7 @@ func (s *server) processes(t *testing.T) []int {
 		if err != nil {
 			continue // the thread has ended
 		}
-		for _, text := range strings.Fields(string(b)) {
+		for text := range strings.FieldsSeq(string(b)) {
 			pid, err := strconv.Atoi(text)
 			if err != nil {
 				t.Fatal(err)

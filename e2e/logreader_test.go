@@ -70,14 +70,14 @@ func TestLogReader(t *testing.T) {
 				channel := "room-" + strconv.Itoa(round)
 				s.enter(t, "ann", channel).request(t, "get-rtp-capabilities", nil)
 				s.enter(t, "bob", channel).request(t, "get-rtp-capabilities", nil)
-				s.replacesKilled(t, 0)
+				s.replacesKilled(t)
 			}
 			if out, err := s.dspeakctl(t, "upgrade"); err != nil {
 				t.Fatalf("%v: %s", err, out)
 			}
 			eventually(t, startTimeout, func() error { return s.healthy(t.Context()) })
 			s.enter(t, "ann", "after").request(t, "get-rtp-capabilities", nil)
-			s.replacesKilled(t, 0)
+			s.replacesKilled(t)
 		})
 	}
 }
@@ -157,15 +157,15 @@ func terminal(t *testing.T, hangUp bool) *reader {
 	return &reader{file: slave}
 }
 
-// replacesKilled kills the worker of a slot and waits until another serves it.
-func (s *server) replacesKilled(t *testing.T, slot uint32) {
+// replacesKilled kills the worker of slot 0 and waits until another serves it.
+func (s *server) replacesKilled(t *testing.T) {
 	t.Helper()
-	former := s.workerOf(t, slot)
+	former := s.firstWorker(t)
 	if err := syscall.Kill(int(former.GetPid()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, startTimeout, func() error {
-		now, err := s.findWorker(t, slot)
+		now, err := s.findWorker(t, 0)
 		if err == nil && now.GetPid() == former.GetPid() {
 			err = fmt.Errorf("the former process is still there: %v: %w", now, errEnded)
 		}
@@ -173,12 +173,12 @@ func (s *server) replacesKilled(t *testing.T, slot uint32) {
 	})
 }
 
-// workerOf waits until a worker serves the slot.
-func (s *server) workerOf(t *testing.T, slot uint32) *adminv1.Worker {
+// firstWorker waits until a worker serves slot 0.
+func (s *server) firstWorker(t *testing.T) *adminv1.Worker {
 	t.Helper()
 	var found *adminv1.Worker
 	eventually(t, startTimeout, func() (err error) {
-		found, err = s.findWorker(t, slot)
+		found, err = s.findWorker(t, 0)
 		return err
 	})
 	return found
@@ -243,7 +243,7 @@ func TestLostLinesAreTold(t *testing.T) {
 		t.Errorf("%d lines were read and %d dropped, of more than %d", seen, dropped, sockets*messages)
 	}
 	t.Logf("%d lines read, %d dropped", seen, dropped)
-	s.replacesKilled(t, 0)
+	s.replacesKilled(t)
 	for crashed := false; !crashed; {
 		select {
 		case line := <-lines:

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -81,7 +82,7 @@ func startNginx(t *testing.T, s *server, directives string) string {
 
 // dialAt opens a socket at an address with headers, from a local address, and
 // returns the HTTP status: 101 for an open socket, which ends with the test.
-func dialAt(t *testing.T, address, local, query string, header http.Header) (*websocket.Conn, int) {
+func dialAt(t *testing.T, address, local, query string, header http.Header) (status int) {
 	t.Helper()
 	dialer := websocket.Dialer{HandshakeTimeout: answerTimeout}
 	if local != "" {
@@ -97,16 +98,14 @@ func dialAt(t *testing.T, address, local, query string, header http.Header) (*we
 			_ = conn.Close()
 		}
 	})
-	return conn, response.StatusCode
+	return response.StatusCode
 }
 
 // production is a server as one would deploy it.
 func production(t *testing.T, env map[string]string) *server {
 	t.Helper()
 	all := map[string]string{"NODE_ENV": "production"}
-	for name, value := range env {
-		all[name] = value
-	}
+	maps.Copy(all, env)
 	return startServer(t, settings{main: newMainServer(t), env: all})
 }
 
@@ -156,7 +155,7 @@ func TestBehindNginx(t *testing.T) {
 		if origin != "" {
 			header.Set("Origin", origin)
 		}
-		if _, status := dialAt(t, address, "", "?auth=u&channelId=c", header); status != http.StatusSwitchingProtocols {
+		if status := dialAt(t, address, "", "?auth=u&channelId=c", header); status != http.StatusSwitchingProtocols {
 			t.Errorf("origin %q gets status %d", origin, status)
 		}
 	}
@@ -181,7 +180,7 @@ func TestOriginsBehindNginx(t *testing.T) {
 		"https://app.example.org": http.StatusSwitchingProtocols, "http://app.example.org": http.StatusForbidden,
 		"http://" + address: http.StatusForbidden, s.url("http"): http.StatusForbidden,
 	} {
-		if _, status := dialAt(t, address, "", "?auth=u&channelId=c", http.Header{"Origin": {origin}}); status != want {
+		if status := dialAt(t, address, "", "?auth=u&channelId=c", http.Header{"Origin": {origin}}); status != want {
 			t.Errorf("origin %q gets status %d, want %d", origin, status, want)
 		}
 	}
@@ -202,15 +201,15 @@ func TestLimitsBehindNginx(t *testing.T) {
 	address := startNginx(t, s, forwardUpgrade+appendClient)
 	forged := http.Header{"X-Forwarded-For": {victim, "127.0.0.1"}, "X-Real-IP": {victim}}
 	for range limit {
-		if _, status := dialAt(t, address, client, "?auth=u&channelId=c", forged); status != http.StatusSwitchingProtocols {
+		if status := dialAt(t, address, client, "?auth=u&channelId=c", forged); status != http.StatusSwitchingProtocols {
 			t.Fatalf("status %d", status)
 		}
 	}
-	if _, status := dialAt(t, address, client, "?auth=u&channelId=c", forged); status != http.StatusTooManyRequests {
+	if status := dialAt(t, address, client, "?auth=u&channelId=c", forged); status != http.StatusTooManyRequests {
 		t.Errorf("one more of the client gets status %d", status)
 	}
 	for range limit {
-		if _, status := dialAt(t, address, victim, "?auth=v&channelId=c", nil); status != http.StatusSwitchingProtocols {
+		if status := dialAt(t, address, victim, "?auth=v&channelId=c", nil); status != http.StatusSwitchingProtocols {
 			t.Errorf("the named address gets status %d", status)
 		}
 	}
@@ -221,7 +220,7 @@ func TestUntrustedNginx(t *testing.T) {
 	s := production(t, map[string]string{"DSPEAK_CONNECTIONS_PER_ADDRESS": "1"})
 	address := startNginx(t, s, forwardUpgrade+appendClient)
 	dialAt(t, address, "127.0.0.5", "?auth=u&channelId=c", nil)
-	if _, status := dialAt(t, address, "127.0.0.6", "?auth=u&channelId=c", nil); status != http.StatusTooManyRequests {
+	if status := dialAt(t, address, "127.0.0.6", "?auth=u&channelId=c", nil); status != http.StatusTooManyRequests {
 		t.Errorf("status %d", status)
 	}
 	if !strings.Contains(s.log.String(), "DSPEAK_TRUSTED_PROXIES") {

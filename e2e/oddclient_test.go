@@ -148,7 +148,8 @@ func TestBrowserCapabilities(t *testing.T) {
 		name := filepath.Base(file)
 		t.Run(name, func(t *testing.T) {
 			caps.Codecs = append([]any{
-				7, nil, map[string]any{"mimeType": "audio/red", "clockRate": 48000, "parameters": map[string]any{"": "111/111", "x": []any{nil, true}}},
+				7, nil,
+				map[string]any{"mimeType": "audio/red", "clockRate": 48000, "parameters": map[string]any{"": "111/111", "x": []any{nil, true}}},
 				map[string]any{"kind": "smell", "mimeType": "video/x", "preferredPayloadType": -1, "parameters": []any{}},
 			}, caps.Codecs...)
 			for range 100 {

@@ -84,7 +84,7 @@ func TestRunDirectoryWithForeignFiles(t *testing.T) {
 // TestRunDirectoryRemoved while the server runs: workers are replaced all the same.
 func TestRunDirectoryRemoved(t *testing.T) {
 	s := startServer(t, settings{})
-	pid := s.workerOf(t, 0).GetPid()
+	pid := s.firstWorker(t).GetPid()
 	if err := os.RemoveAll(s.runDir); err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,6 @@
 package signaling
 
 import (
-	"context"
 	"encoding/hex"
 	"encoding/json"
 	"log/slog"
@@ -54,32 +53,40 @@ const (
 
 // logOrigin says which origin was refused, and what would allow it.
 func (s *Server) logOrigin(r *http.Request, addr netip.Addr) {
-	s.logRefusal("origin refused: it is not in the list",
+	if !s.logsRefusal() {
+		return
+	}
+	s.cfg.Log.Warn("origin refused: it is not in the list",
 		slog.String("origin", wire.Cut(strings.Join(r.Header.Values("Origin"), " "), maxShownBytes)),
 		slog.String("list", wire.Cut(s.cfg.Origins.String(), maxShownListBytes)),
-		slog.String("setting", "DSPEAK_ORIGINS"), slog.String(obs.KeyRemote, addr.String()))
+		slog.String("setting", "DSPEAK_ORIGINS"), slog.String(obs.KeyRemote, addr.String()), s.unloggedRefusals())
 }
 
 // logAddressLimit says whose sockets are too many. Behind a proxy that is not
 // trusted, everybody has the proxy's address.
 func (s *Server) logAddressLimit(r *http.Request, addr netip.Addr) {
+	if !s.logsRefusal() {
+		return
+	}
 	setting := "DSPEAK_CONNECTIONS_PER_ADDRESS"
 	if forwarded := r.Header.Get(headerForwardedFor) + r.Header.Get(headerRealIP); forwarded != "" && !s.trusted.has(peer(r)) {
 		setting = "DSPEAK_TRUSTED_PROXIES, if the address is that of a proxy"
 	}
-	s.logRefusal("socket refused: too many of one address", slog.String(obs.KeyRemote, addr.String()),
-		slog.Int("limit", s.limits.ConnectionsPerAddress), slog.String("setting", setting))
+	s.cfg.Log.Warn("socket refused: too many of one address", slog.String(obs.KeyRemote, addr.String()),
+		slog.Int("limit", s.limits.ConnectionsPerAddress), slog.String("setting", setting), s.unloggedRefusals())
 }
 
-// logRefusal logs at a bounded rate.
-func (s *Server) logRefusal(message string, attrs ...slog.Attr) {
-	if !s.refusalLog.Allow() {
-		s.unlogged.Add(1)
-		return
+// logsRefusal reports whether a refusal may be logged now, and counts it otherwise.
+func (s *Server) logsRefusal() bool {
+	if s.refusalLog.Allow() {
+		return true
 	}
-	attrs = append(attrs, slog.Uint64("unlogged", s.unlogged.Swap(0)))
-	s.cfg.Log.LogAttrs(context.Background(), slog.LevelWarn, message, attrs...)
+	s.unlogged.Add(1)
+	return false
 }
+
+// unloggedRefusals is how many refusals were not logged since it was called last.
+func (s *Server) unloggedRefusals() slog.Attr { return slog.Uint64("unlogged", s.unlogged.Swap(0)) }
 
 // Bounds of the query's values.
 const (

@@ -40,7 +40,7 @@ func TestJoinBeforeTheNameIsKnown(t *testing.T) {
 	if refusal := ann.must("create-transport", "", "error"); refusal.text() != "Router not ready" {
 		t.Errorf("refused with %s", refusal.raw)
 	}
-	r.set(false, map[string][]netip.Addr{"voice.example.org": {four}})
+	r.set(map[string][]netip.Addr{"voice.example.org": {four}})
 	l.backend.addresses.refresh(t.Context())
 	if _, code := ann.ended(); code != wire.CloseTryLater {
 		t.Errorf("the refused client's socket ends with %d", code)

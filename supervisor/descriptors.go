@@ -65,7 +65,7 @@ func (s *supervisor) shareDescriptors() error {
 	}
 	wanted := s.cfg.Signaling.Connections
 	var err error
-	s.share, err = shareOut(int(min(limit.Cur, 1<<30)), len(s.media.slots), wanted, s.cfg.Interop.APIBaseURL != "") //nolint:gosec // bounded
+	s.share, err = shareOut(int(min(limit.Cur, 1<<30)), len(s.media.slots), wanted, s.cfg.Interop.APIBaseURL != "")
 	if err != nil {
 		return err
 	}

@@ -55,8 +55,7 @@ type gated struct {
 	net.Conn
 
 	gate *gate
-	busy int           // guarded by gate.mu: requests being handled
-	turn *list.Element // guarded by gate.mu: in gate.idle; nil: busy or closed
+	turn *list.Element // guarded by gate.mu: in gate.idle; nil: a request is being handled, or it is closed
 }
 
 // Accept returns the next connection that has a place.
@@ -126,25 +125,22 @@ func (c *gated) CloseWrite() error {
 	return half.CloseWrite()
 }
 
-// handle says whether a request of the connection is being handled.
-func (c *gated) handle(now bool) {
-	g := c.gate
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if _, open := g.open[c]; !open {
-		return
-	}
-	if now {
-		c.busy++
-	} else {
-		c.busy--
-	}
-	switch {
-	case c.busy > 0 && c.turn != nil:
-		g.idle.Remove(c.turn)
+// work takes the connection out of those that ask for nothing.
+func (c *gated) work() {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if c.turn != nil {
+		c.gate.idle.Remove(c.turn)
 		c.turn = nil
-	case c.busy == 0 && c.turn == nil:
-		c.turn = g.idle.PushBack(c)
+	}
+}
+
+// rest puts the connection back among those that ask for nothing.
+func (c *gated) rest() {
+	c.gate.mu.Lock()
+	defer c.gate.mu.Unlock()
+	if _, open := c.gate.open[c]; open && c.turn == nil {
+		c.turn = c.gate.idle.PushBack(c)
 	}
 }
 
@@ -155,15 +151,23 @@ func withConn(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, gateKey{}, conn)
 }
 
-// keepPlace lets connections keep their place while the handler handles their request.
+// keepPlace lets connections keep their place from their request until its answer has
+// been written; connState ends that.
 func keepPlace(handler http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(gateKey{}).(*gated); ok {
-			c.handle(true)
-			defer c.handle(false)
+			c.work()
 		}
 		handler.ServeHTTP(w, r)
 	})
+}
+
+// connState is the http.Server's hook. The server calls it for an idle connection once
+// the last answer has been written.
+func connState(conn net.Conn, state http.ConnState) {
+	if c, ok := conn.(*gated); ok && state == http.StateIdle {
+		c.rest()
+	}
 }
 
 // refuse answers 503, or closes the connection at once where many are being answered.

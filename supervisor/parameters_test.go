@@ -17,17 +17,17 @@ import (
 
 // browserCapabilities are what mediasoup-client makes of a browser's own offer, by
 // the browser's name.
-func browserCapabilities(t testing.TB) map[string][]byte {
-	t.Helper()
+func browserCapabilities(tb testing.TB) map[string][]byte {
+	tb.Helper()
 	files, err := filepath.Glob("testdata/capabilities/*.json")
 	if err != nil || len(files) == 0 {
-		t.Fatal("no fixtures", err)
+		tb.Fatal("no fixtures", err)
 	}
 	all := map[string][]byte{}
 	for _, file := range files {
-		b, err := os.ReadFile(file) //nolint:gosec // a fixture
+		b, err := os.ReadFile(file)
 		if err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		all[strings.TrimSuffix(filepath.Base(file), ".json")] = b
 	}

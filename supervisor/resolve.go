@@ -27,8 +27,8 @@ const (
 	// first answer: a question that was lost, since nobody was there, is asked anew.
 	hastyTimeout = 2 * time.Second
 	// The pauses between attempts until the first answer.
-	retryMin = 200 * time.Millisecond
-	retryMax = 2 * time.Second
+	firstPause   = 200 * time.Millisecond
+	longestPause = 2 * time.Second
 )
 
 // lookupAlone resolves a name with a resolver of its own: look-ups of one name by the same
@@ -84,7 +84,7 @@ func (a *addresses) follow(ctx context.Context, n *announcedName) {
 
 // insist looks a name up until it has an answer.
 func (a *addresses) insist(ctx context.Context, n *announcedName, limit time.Duration) {
-	pauses := &backoff.ExponentialBackOff{InitialInterval: retryMin, RandomizationFactor: 0.25, Multiplier: 1.5, MaxInterval: retryMax}
+	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: 0.25, Multiplier: 1.5, MaxInterval: longestPause}
 	pauses.Reset()
 	timer := time.NewTimer(pauses.NextBackOff())
 	defer timer.Stop()

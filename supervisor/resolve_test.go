@@ -41,10 +41,11 @@ func (r *resolver) lookup(ctx context.Context, _, name string) ([]netip.Addr, er
 	return found, nil
 }
 
-func (r *resolver) set(silent bool, answer map[string][]netip.Addr) {
+// set makes the resolver answer so from now on.
+func (r *resolver) set(answer map[string][]netip.Addr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.silent, r.answer = silent, answer
+	r.silent, r.answer = false, answer
 }
 
 func (r *resolver) count() int {
@@ -116,7 +117,7 @@ func TestNameIsKnownSoonAfterTheResolver(t *testing.T) {
 				if limit := 10 + int(row.away/time.Second)*2; r.count() > limit {
 					t.Errorf("%d look-ups within %v", r.count(), row.away)
 				}
-				r.set(false, map[string][]netip.Addr{"voice.example.org": {four}})
+				r.set(map[string][]netip.Addr{"voice.example.org": {four}})
 				back := time.Now()
 				<-a.known
 				if late := time.Since(back); late > row.most {
@@ -145,7 +146,7 @@ func TestNamesAreResolvedApart(t *testing.T) {
 			t.Errorf("announced %v while the IPv4 name is not resolved", list)
 		}
 		time.Sleep(3 * time.Second)
-		r.set(false, map[string][]netip.Addr{"four.example.org": {four}})
+		r.set(map[string][]netip.Addr{"four.example.org": {four}})
 		time.Sleep(3 * time.Second) // far less than the interval
 		if family, list := a.forClient(signaling.FamilyIPv4, 0); family != v4 || len(list) != 1 {
 			t.Errorf("announced %v", list)
@@ -168,11 +169,11 @@ func TestLastGoodAnswerStays(t *testing.T) {
 		for _, bad := range []map[string][]netip.Addr{
 			nil, {"voice.example.org": {}}, {"voice.example.org": {netip.MustParseAddr("127.0.1.1")}}, {"voice.example.org": {netip.IPv4Unspecified()}},
 		} {
-			r.set(false, bad)
+			r.set(bad)
 			time.Sleep(5 * time.Minute)
 			is("192.0.2.7:12825")
 		}
-		r.set(false, map[string][]netip.Addr{"voice.example.org": {netip.MustParseAddr("192.0.2.8")}})
+		r.set(map[string][]netip.Addr{"voice.example.org": {netip.MustParseAddr("192.0.2.8")}})
 		time.Sleep(time.Minute + time.Second)
 		is("192.0.2.8:12825")
 		if lines := log.lines(); len(lines) != 2 || !strings.Contains(lines[0], "last answer is used") || !strings.Contains(lines[1], "192.0.2.8") {

@@ -153,7 +153,7 @@ func (s *supervisor) openPool(ctx context.Context, cpus process.CPUPlan) error {
 		Sockets: s.media.slots, Remains: s.remains, LogLevel: s.cfg.Log.Level.String(), MaxWait: s.cfg.Media.MaxWait,
 		NoSegmentation: s.cfg.Media.Segmentation == config.SegmentationOff, Padding: s.cfg.Media.Padding,
 		OrphanTimeout: s.cfg.Workers.OrphanTimeout, StopTimeout: s.cfg.Workers.StopTimeout, Hurry: s.Hurry.Done(),
-		Hold: s.hold, Release: s.release, Condemn: func(v process.Verdict) { s.backend.condemn(v) },
+		Hold: s.hold, Release: s.release, Condemn: func(v process.Verdict) { s.backend.condemn(v) }, //nolint:contextcheck // clean-ups of a verdict outlast the start
 		RestartBurst: s.cfg.Workers.RestartBurst,
 		Health:       process.Health{Interval: 250 * time.Millisecond, Timeout: 500 * time.Millisecond, Failures: 4},
 	}, s.log)

@@ -16,10 +16,10 @@ const firstWorkerTimeout = 20 * time.Second
 // announceServing tells everyone that the supervisor serves, once a worker does. It
 // returns an error when none will, and nothing when ctx ends before.
 func (s *supervisor) announceServing(ctx context.Context) error {
-	if !s.awaitFirstWorker(ctx) {
-		if ctx.Err() != nil {
-			return nil
-		}
+	switch serves := s.awaitFirstWorker(ctx); {
+	case !serves && stopped(ctx):
+		return nil
+	case !serves:
 		return fmt.Errorf("no worker serves: %s: %w", firstFault(s.pool.Workers()), errs.ErrUnavailable)
 	}
 	s.Guard.Disarm()
@@ -62,3 +62,6 @@ func firstFault(workers []process.WorkerInfo) string {
 	}
 	return "workers are still starting"
 }
+
+// stopped reports whether the process is asked to end.
+func stopped(ctx context.Context) bool { return ctx.Err() != nil }

@@ -42,11 +42,13 @@ func mediaFamilies(cfg config.Media) []mediaFamily {
 	families := []mediaFamily{
 		{
 			mediasock.IPv4, workerv1.AddressFamily_ADDRESS_FAMILY_IPV4, cfg.Port,
-			handoff.FileUDP4, handoff.FileTCP4, []netip.Addr{netip.IPv4Unspecified()},
+			handoff.FileUDP4, handoff.FileTCP4,
+			[]netip.Addr{netip.IPv4Unspecified()},
 		},
 		{
 			mediasock.IPv6, workerv1.AddressFamily_ADDRESS_FAMILY_IPV6, cfg.Port + 1,
-			handoff.FileUDP6, handoff.FileTCP6, []netip.Addr{netip.IPv6Unspecified()},
+			handoff.FileUDP6, handoff.FileTCP6,
+			[]netip.Addr{netip.IPv6Unspecified()},
 		},
 	}
 	if len(cfg.Bind) == 0 {

@@ -47,7 +47,7 @@ func newHTTPServer(b *backend, sockets *signaling.Server, cfg config.Config, log
 	return &http.Server{
 		Handler: mux, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTimeout, WriteTimeout: bodyTimeout, IdleTimeout: idleTimeout,
-		ErrorLog: quietLog(logger), ConnContext: withConn,
+		ErrorLog: quietLog(logger), ConnContext: withConn, ConnState: connState,
 	}
 }
 

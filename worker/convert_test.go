@@ -305,7 +305,12 @@ func TestOtherCodecsDoNoHarm(t *testing.T) {
 		},
 		"nonsense": func(c *workerv1.RtpCapabilities) {
 			c.Codecs = append([]*workerv1.RtpCodecCapability{
-				{}, nil, {MimeType: "opus"}, {MimeType: "audio/"}, {Kind: "smell", MimeType: "x\r\n"}, {MimeType: strings.Repeat("y", 5000)},
+				{},
+				nil,
+				{MimeType: "opus"},
+				{MimeType: "audio/"},
+				{Kind: "smell", MimeType: "x\r\n"},
+				{MimeType: strings.Repeat("y", 5000)},
 				{MimeType: "video/H264", PreferredPayloadType: new(uint32(4711)), Parameters: odd, RtcpFeedback: feedback},
 				{MimeType: "audio/opus", ClockRate: 48000, PreferredPayloadType: new(uint32(100))},
 			}, c.Codecs...)

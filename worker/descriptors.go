@@ -24,5 +24,5 @@ func clipConnections(descriptors uint64) int {
 	if descriptors <= ownDescriptors {
 		return 1 // 0 is the default
 	}
-	return int(min(descriptors-ownDescriptors, mostTCPConnections)) //nolint:gosec // bounded
+	return int(min(descriptors-ownDescriptors, mostTCPConnections))
 }

@@ -191,7 +191,7 @@ func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 		})
 	}
 	part(func() error { return w.loop.Run(ctx) })
-	if err := w.listen(ctx); err != nil {
+	if err := w.listen(); err != nil {
 		w.loop.Keep()
 		stop()
 		failed := handoff.Message{Failed: &handoff.Failed{Reason: err.Error()}}
@@ -212,7 +212,7 @@ func (w *worker) serve(ctx context.Context, conn *handoff.Conn) error {
 }
 
 // listen makes the control side.
-func (w *worker) listen(ctx context.Context) error {
+func (w *worker) listen() error {
 	server, err := newServer(w.assign.Socket)
 	if err != nil {
 		return err

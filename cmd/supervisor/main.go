@@ -27,7 +27,7 @@ func main() {
 	sink := openOutput()
 	code := 0
 	if err := run(sink); err != nil {
-		fmt.Fprintln(sink, "supervisor:", strings.ReplaceAll(err.Error(), "\n", "; "))
+		_, _ = fmt.Fprintln(sink, "supervisor:", strings.ReplaceAll(err.Error(), "\n", "; "))
 		code = exitCode(err)
 	}
 	sink.Close(flushTimeout)

@@ -54,10 +54,11 @@ func address(into *string, v, family string) error {
 	}
 	addr, err := netip.ParseAddr(unbracketed(v))
 	addr = addr.Unmap()
+	literal := err == nil
 	switch {
-	case err != nil && !hostName(v):
+	case !literal && !hostName(v):
 		return wrong(v, "an "+family+" address or a host name")
-	case err != nil:
+	case !literal:
 		*into = v
 		return nil
 	case addr.Is4() != (family == FamilyIPv4):
@@ -73,7 +74,7 @@ func address(into *string, v, family string) error {
 // means the same on every machine, or on all of one network.
 func Announceable(addr netip.Addr) bool {
 	return addr.IsValid() && addr.Zone() == "" && !addr.IsUnspecified() && !addr.IsMulticast() && addr != broadcast() &&
-		!(addr.Is6() && addr.IsLinkLocalUnicast())
+		(addr.Is4() || !addr.IsLinkLocalUnicast())
 }
 
 func broadcast() netip.Addr { return netip.AddrFrom4([4]byte{255, 255, 255, 255}) }

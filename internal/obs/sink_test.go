@@ -160,7 +160,7 @@ func TestDroppedIsToldInTheLogsFormat(t *testing.T) {
 	}
 	promptly(t, func() {
 		for range 1000 {
-			log.Info(strings.Repeat("y", 4000))
+			log.Info("line", slog.String("text", strings.Repeat("y", 4000)))
 		}
 	})
 	in := bufio.NewReader(read)
@@ -194,8 +194,8 @@ func TestFailedWrites(t *testing.T) {
 		defer func() { _ = unix.Close(write) }()
 		_ = both.Close() // nobody reads
 		sink := obs.NewSink(write)
-		fmt.Fprintln(sink, "one")
-		fmt.Fprintln(sink, "two")
+		_, _ = fmt.Fprintln(sink, "one")
+		_, _ = fmt.Fprintln(sink, "two")
 		promptly(t, func() { sink.Flush(patience) }) // returns with the first failure
 		read, err := os.Open(path)
 		if err != nil {
@@ -224,7 +224,7 @@ func TestFailedWrites(t *testing.T) {
 		sink := obs.NewSink(fd)
 		promptly(t, func() {
 			for i := range 20_000 {
-				fmt.Fprintf(sink, "line %d %s\n", i, strings.Repeat("z", 80))
+				_, _ = fmt.Fprintf(sink, "line %d %s\n", i, strings.Repeat("z", 80))
 			}
 			sink.Flush(patience)
 		})
@@ -253,14 +253,14 @@ func TestEndIsBounded(t *testing.T) {
 		read, write := pipe(t)
 		_ = read.Close()
 		sink := obs.NewSink(write)
-		fmt.Fprintln(sink, "lost")
+		_, _ = fmt.Fprintln(sink, "lost")
 		promptly(t, func() { sink.Close(time.Hour) }) // it fails at once
 	})
 	t.Run("stalled", func(t *testing.T) {
 		read, write := pipe(t)
 		fill(t, write)
 		sink := obs.NewSink(write)
-		fmt.Fprintln(sink, "late")
+		_, _ = fmt.Fprintln(sink, "late")
 		promptly(t, func() { sink.Flush(time.Millisecond); sink.Close(time.Millisecond) })
 		go func() { _, _ = io.Copy(io.Discard, read) }() // lets the goroutine go
 	})
@@ -268,7 +268,7 @@ func TestEndIsBounded(t *testing.T) {
 		_, write := pipe(t)
 		sink := obs.NewSink(write)
 		sink.Close(patience)
-		promptly(t, func() { fmt.Fprintln(sink, "nobody"); sink.Flush(patience); sink.Close(patience) })
+		promptly(t, func() { _, _ = fmt.Fprintln(sink, "nobody"); sink.Flush(patience); sink.Close(patience) })
 	})
 }
 
@@ -281,7 +281,7 @@ func TestManyWriters(t *testing.T) {
 	for w := range writers {
 		all.Go(func() {
 			for i := range each {
-				fmt.Fprintf(sink, "%d %d %s\n", w, i, strings.Repeat("a", i))
+				_, _ = fmt.Fprintf(sink, "%d %d %s\n", w, i, strings.Repeat("a", i))
 			}
 		})
 	}

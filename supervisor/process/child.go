@@ -73,8 +73,7 @@ func (p *Pool) spawn(ctx context.Context, program *program, cpu int) (*child, er
 // cause is the error of the system without the path that the program was started by, which
 // says nothing to an operator.
 func cause(err error) error {
-	var path *os.PathError
-	if errors.As(err, &path) {
+	if path, ok := errors.AsType[*os.PathError](err); ok {
 		return path.Err
 	}
 	return err

@@ -45,7 +45,7 @@ func openProgram(path string) (*program, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return nil, errors.Join(fmt.Errorf("limit of descriptors: %w", err), f.Close())
 	}
-	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, int(min(highFD, limit.Cur/8*7))) //nolint:gosec // bounded
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, int(min(highFD, limit.Cur/8*7)))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("worker program: %w", err)
 	}

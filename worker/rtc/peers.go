@@ -102,7 +102,9 @@ func (p *tcpPeers) remove(peer *tcpPeer) {
 // nil: there is room. full: there is none, and nobody who could make it.
 func (p *tcpPeers) surplus(source netip.Addr, limit int) (peer *tcpPeer, full bool) {
 	if p.perSource[source] >= maxUnprovenPerSource {
-		for peer = p.oldest; peer.source != source; peer = peer.newer {
+		peer = p.oldest
+		for peer.source != source {
+			peer = peer.newer
 		}
 		return peer, false
 	}
