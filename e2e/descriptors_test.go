@@ -28,6 +28,7 @@ func limited(t *testing.T, descriptors int) string {
 func TestDescriptorsRunOut(t *testing.T) {
 	for _, descriptors := range []int{64, 128, 256} {
 		t.Run(strconv.Itoa(descriptors), func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			s := startServer(t, settings{program: limited(t, descriptors)})
 			if text := s.log.String(); !strings.Contains(text, "fewer signaling sockets than set") || !strings.Contains(text, "LimitNOFILE") {
 				t.Error("the log does not tell that there is room for fewer sockets than set")

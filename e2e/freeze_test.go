@@ -249,6 +249,7 @@ func TestFreeze(t *testing.T) {
 		{"in the unified freezer", short, holdInFreezer(true)},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			c := startFrozenCall(t)
 			for range 3 { // three times make a channel poison
 				row.hold(t, c, row.took)

@@ -16,7 +16,7 @@ import (
 
 // lab has what tests share: browsers, because they start slowly, the sound
 // server for them, and the folder with the test clients.
-var lab = &laboratory{browsers: make(map[string]*browser)}
+var lab = &laboratory{browsers: make(map[string]*browser), ports: make(map[int]struct{})}
 
 type laboratory struct {
 	mu       sync.Mutex
@@ -25,6 +25,22 @@ type laboratory struct {
 	clients  string              // folder of the bundles; guarded by mu
 	pulse    *exec.Cmd           // guarded by mu
 	folder   string              // guarded by mu
+	ports    map[int]struct{}    // guarded by mu: those that tests were given
+}
+
+// claim reports whether no test was given any of n neighbouring ports before.
+func (l *laboratory) claim(first, n int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for port := first; port < first+n; port++ {
+		if _, taken := l.ports[port]; taken {
+			return false
+		}
+	}
+	for port := first; port < first+n; port++ {
+		l.ports[port] = struct{}{}
+	}
+	return true
 }
 
 func (l *laboratory) next() int {

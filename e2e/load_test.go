@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -138,7 +139,7 @@ func idle(t *testing.T, admin adminv1.AdminServiceClient) error {
 func (s *server) descriptors(t *testing.T) map[string]int {
 	t.Helper()
 	counts := make(map[string]int)
-	for _, process := range running() {
+	for _, process := range running(filepath.Dir(s.runDir)) {
 		entries, err := os.ReadDir("/proc/" + strings.Fields(process)[0] + "/fd")
 		if err == nil {
 			counts[process] = len(entries)

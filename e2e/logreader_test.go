@@ -58,6 +58,7 @@ func TestLogReader(t *testing.T) {
 		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			r := row.open(t)
 			if r.file != nil {
 				defer func() { _ = r.file.Close() }()

@@ -98,14 +98,16 @@ func waitFor(ctx context.Context, limit time.Duration, check func() error) error
 	}
 }
 
-// running are the processes of the programs under test.
-func running() []string {
+// running are the processes of the project's programs that a test started in a folder,
+// each with its process id and name. Workers stay in their supervisor's folder.
+func running(folder string) []string {
 	entries, _ := filepath.Glob("/proc/[0-9]*/exe")
 	var found []string
 	for _, entry := range entries {
-		target, err := os.Readlink(entry)
-		if err == nil && strings.HasPrefix(target, bin.dir+"/") {
-			found = append(found, strings.Split(entry, "/")[2]+" "+filepath.Base(target))
+		program, err := os.Readlink(entry)
+		at, cwdErr := os.Readlink(filepath.Join(filepath.Dir(entry), "cwd"))
+		if err == nil && cwdErr == nil && strings.HasPrefix(program, bin.dir+"/") && at == folder {
+			found = append(found, strings.Split(entry, "/")[2]+" "+filepath.Base(program))
 		}
 	}
 	return found

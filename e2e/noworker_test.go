@@ -86,6 +86,7 @@ func TestProgramThatIsNoWorker(t *testing.T) {
 		{"the operators' command", func(*testing.T) string { return bin.dspeakctl }, "it ended with"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
+			t.Parallel() // it mostly waits
 			path := row.path(t)
 			env := map[string]string{
 				"PORT": strconv.Itoa(freeMediaPort(t, 1)), "SFU_PORT": strconv.Itoa(freeMediaPort(t, 2)),
@@ -100,15 +101,16 @@ func TestProgramThatIsNoWorker(t *testing.T) {
 
 // TestCheckAcceptsTheWorker and leaves no process.
 func TestCheckAcceptsTheWorker(t *testing.T) {
-	before := running()
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin.supervisor, "--check")
-	cmd.Env = environment(map[string]string{"DSPEAK_RUN_DIR": filepath.Join(shortFolder(t), "run")})
+	cmd.Dir = shortFolder(t)
+	runDir := filepath.Join(cmd.Dir, "run")
+	cmd.Env = environment(map[string]string{"DSPEAK_RUN_DIR": runDir})
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	nothingLeft(t, filepath.Join(t.TempDir(), "none"), before)
+	nothingLeft(t, runDir)
 }
 
 // TestNobodyIsToldBeforeAWorkerServes starts workers that show what they are and never
@@ -127,6 +129,7 @@ func TestNobodyIsToldBeforeAWorkerServes(t *testing.T) {
 	}
 	s.cmd = m.command(context.WithoutCancel(t.Context()), bin.supervisor, "--workers", "1")
 	s.cmd.Env = append(environment(env), s.cmd.Env...)
+	s.cmd.Dir = filepath.Dir(s.runDir)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -171,5 +174,5 @@ func TestNobodyIsToldBeforeAWorkerServes(t *testing.T) {
 		t.Errorf("says\n%s", s.log.tail(20))
 	}
 	_ = os.Remove(filepath.Join(s.runDir, "worker-0.sock"))
-	nothingLeft(t, s.runDir, nil)
+	nothingLeft(t, s.runDir)
 }

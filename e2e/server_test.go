@@ -13,7 +13,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -53,8 +52,7 @@ type server struct {
 	cmd      *exec.Cmd
 	log      *output
 	exited   chan struct{}
-	exitErr  error    // read after exited is closed
-	others   []string // processes that ran before it
+	exitErr  error // read after exited is closed
 }
 
 // startServer returns when the server serves. It is stopped with the test, and
@@ -63,7 +61,7 @@ func startServer(t *testing.T, set settings) *server {
 	t.Helper()
 	set.workers = max(set.workers, 1)
 	set.host = firstOf(set.host, "127.0.0.1")
-	s := &server{settings: set, host: set.host, port: freePort(t), log: new(output), exited: make(chan struct{}), others: running()}
+	s := &server{settings: set, host: set.host, port: freePort(t), log: new(output), exited: make(chan struct{})}
 	s.runDir = filepath.Join(shortFolder(t), "run")
 	s.media = freeMediaPort(t, set.workers+2) // one for the quarantine, and IPv6 is one further
 	s.start(t)
@@ -98,6 +96,7 @@ func (s *server) start(t *testing.T) {
 		s.cmd = s.settings.space.command(context.WithoutCancel(t.Context()), program, args...)
 	}
 	s.cmd.Env = append(environment(env), s.cmd.Env...)
+	s.cmd.Dir = filepath.Dir(s.runDir)
 	s.cmd.Stdout, s.cmd.Stderr = s.log, s.log
 	if s.settings.stderr != nil {
 		s.cmd.Stdout, s.cmd.Stderr = s.settings.stderr, s.settings.stderr
@@ -193,7 +192,7 @@ func (s *server) socketURL() string { return s.url("ws") + "/socket" }
 func (s *server) stop(t *testing.T) {
 	t.Helper()
 	s.terminate(t)
-	nothingLeft(t, s.runDir, s.others)
+	nothingLeft(t, s.runDir)
 	if text := s.log.String(); strings.Contains(text, "DATA RACE") || (strings.Contains(text, "panic:") && !s.settings.frail) {
 		t.Error("a process had a data race or a panic")
 	}
@@ -218,13 +217,11 @@ func (s *server) terminate(t *testing.T) {
 	}
 }
 
-// nothingLeft fails the test when a process that is not one of others or a socket is
-// still there, and ends such processes, so that the next test is not disturbed.
-func nothingLeft(t *testing.T, runDir string, others []string) {
+// nothingLeft fails the test when a process that was started beside the run directory, or
+// a socket in it, is still there. It ends such processes.
+func nothingLeft(t *testing.T, runDir string) {
 	t.Helper()
-	left := func() []string {
-		return slices.DeleteFunc(running(), func(process string) bool { return slices.Contains(others, process) })
-	}
+	left := func() []string { return running(filepath.Dir(runDir)) }
 	err := waitFor(context.Background(), 5*time.Second, func() error {
 		if left := left(); len(left) > 0 {
 			return fmt.Errorf("processes left: %v", left)
@@ -265,25 +262,20 @@ func portOf(t *testing.T, address net.Addr) int {
 	return int(parsed.Port())
 }
 
-// freePort is a TCP port that was free a moment ago.
+// freePort is a port that nobody else uses.
 func freePort(t *testing.T) int {
 	t.Helper()
-	var config net.ListenConfig
-	listener, err := config.Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = listener.Close() }()
-	return portOf(t, listener.Addr())
+	return freeMediaPort(t, 1)
 }
 
 // freeMediaPort is the first of n neighbouring ports that are free in both
-// protocols and both families. It stays below the range of outgoing ports.
+// protocols and both families, and that no other test was given. It stays below the range
+// of outgoing ports.
 func freeMediaPort(t *testing.T, n int) int {
 	t.Helper()
 	for range 100 {
 		first := 12000 + rand.IntN(18000)
-		if portsFree(t.Context(), first, n) {
+		if lab.claim(first, n) && portsFree(t.Context(), first, n) {
 			return first
 		}
 	}

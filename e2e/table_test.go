@@ -40,5 +40,5 @@ func TestTable(t *testing.T) {
 			t.Errorf("line %+v, want %d packets", l, want)
 		}
 	}
-	nothingLeft(t, folder, nil)
+	nothingLeft(t, folder)
 }
