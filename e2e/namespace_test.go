@@ -49,18 +49,22 @@ func newNamespace(t *testing.T, families string, rules ...string) *namespace {
 		n.ip(t, "addr add "+spaceIPv6+"/64 dev v0 nodad")
 		n.ip(t, "-6 route add default via fd77::2 dev v0")
 	}
-	if len(rules) > 0 {
-		script := "add table inet t\nadd chain inet t in { type filter hook input priority 0; }\n"
-		for _, rule := range rules {
-			script += "add rule inet t in " + rule + "\n"
-		}
-		cmd := n.command(t.Context(), "nft", "-f", "-")
-		cmd.Stdin = strings.NewReader(script)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("nft: %v\n%s", err, out)
-		}
-	}
+	n.filter(t, rules...)
 	return n
+}
+
+// filter makes these the rules for what comes in, instead of those before.
+func (n *namespace) filter(t *testing.T, rules ...string) {
+	t.Helper()
+	script := "flush ruleset\nadd table inet t\nadd chain inet t in { type filter hook input priority 0; }\n"
+	for _, rule := range rules {
+		script += "add rule inet t in " + rule + "\n"
+	}
+	cmd := n.command(t.Context(), "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(script)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("nft: %v\n%s", err, out)
+	}
 }
 
 func (n *namespace) ip(t *testing.T, args string) {
