@@ -118,10 +118,11 @@ func (l *Loop) learnPeer(t *transport, peer *tcpPeer) *tuple {
 			return tu
 		}
 		l.disown(peer)
+	} else {
+		l.peers.prove(peer)
 	}
 	tu := l.addTuple(t, tuple{addr: peer.conn.RemoteAddr(), peer: peer})
 	peer.tuple = tu
-	l.peers.prove(peer)
 	return tu
 }
 

@@ -157,3 +157,29 @@ func TestRestingListenerServesAgain(t *testing.T) {
 		t.Fatal("the listener rests for good")
 	}
 }
+
+// TestConnectionChangesHands: one TCP connection may carry checks of several transports,
+// one after another; it is never counted twice.
+func TestConnectionChangesHands(t *testing.T) {
+	r := newRig(t, nil)
+	router := r.router()
+	first, second := r.newClient(router), r.newClient(router)
+	idle := dialTCP(t, first.addr("tcp", true))
+	defer idle.close()
+	l := first.addLink(dialTCP(t, first.addr("tcp", true)))
+	for range 3 {
+		for _, c := range []*client{first, second} {
+			l.send(c.request())
+			if m := <-first.stun; m.Type != pionstun.BindingSuccess {
+				t.Fatalf("answered %s", m)
+			}
+		}
+	}
+	r.eventually("both are there", func() bool { return r.tcpConnections() == 2 })
+	r.onLoop(func() {
+		p := &r.peers
+		if p.unproven != 1 || p.oldest == nil || p.oldest != p.newest || p.perSource[p.oldest.source] != 1 {
+			t.Errorf("%d unproven, %v", p.unproven, p.perSource)
+		}
+	})
+}
