@@ -28,7 +28,8 @@ type inStream struct {
 	level levelMeter
 }
 
-// lastHeard is when the last packet came, 0 when this process saw none.
+// lastHeard is when the last packet came, as far as this process knows: a predecessor told
+// of RTP alone.
 func (s *inStream) lastHeard() instant { return max(s.heard, instant(s.rec.LastSeen)) }
 
 // forgotten is what stays of an SSRC that made room for another. All its packets up to
