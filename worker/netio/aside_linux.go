@@ -36,6 +36,7 @@ func openBeside(u UDP) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("socket: %w", err)
 	}
+	askForLocal(fd, local.Addr()) // it receives from the bind on
 	if err := join(fd, u); err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}

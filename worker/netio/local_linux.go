@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -22,14 +23,15 @@ type sendControl struct {
 }
 
 // askForLocal makes the kernel tell which address a datagram was sent to, where there
-// may be several. Without it (a sandbox may refuse) the kernel chooses the source.
-func (u *udpSocket) askForLocal() {
+// may be several. Without it (a sandbox may refuse) the kernel chooses the source. Of a
+// datagram that came before, the kernel does not know it.
+func askForLocal(fd int, bound netip.Addr) {
 	switch {
-	case !u.wildcard:
-	case u.ipv6:
-		_ = unix.SetsockoptInt(u.fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
+	case !bound.IsUnspecified():
+	case bound.Is6():
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1)
 	default:
-		_ = unix.SetsockoptInt(u.fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
 	}
 }
 

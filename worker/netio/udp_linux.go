@@ -91,7 +91,7 @@ func newUDP(fd int, opts UDPOptions, segmentation func(fd int) bool) (UDP, error
 		_ = unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1)
 	}
 	_ = unix.SetsockoptInt(own, unix.SOL_SOCKET, unix.SO_RXQ_OVFL, 1)
-	u.askForLocal()
+	askForLocal(own, local.Addr())
 	u.sendmmsg = u.kernelSend
 	u.prepareHeaders()
 	return u, nil

@@ -348,3 +348,37 @@ func TestKernelDropsAreReported(t *testing.T) {
 		t.Error("no drops reported")
 	}
 }
+
+// TestAsideKnowsTheLocalAddressFromItsFirstDatagram: what comes between the bind and all
+// the rest is told apart like everything later.
+func TestAsideKnowsTheLocalAddressFromItsFirstDatagram(t *testing.T) {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{})
+	mustNil(t, err)
+	defer func() { _ = conn.Close() }()
+	file, err := conn.File()
+	mustNil(t, err)
+	defer func() { _ = file.Close() }()
+	u, err := NewUDP(int(file.Fd()), UDPOptions{})
+	mustNil(t, err)
+	defer func() { _ = u.Close() }()
+	fd, err := openBeside(u)
+	mustNil(t, err)
+	defer func() { _ = unix.Close(fd) }()
+	asked := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), u.LocalAddr().Port())
+	_, err = conn.WriteToUDPAddrPort([]byte{0, 1}, asked) // STUN
+	mustNil(t, err)
+	aside, err := newUDP(fd, UDPOptions{}, func(int) bool { return false })
+	mustNil(t, err)
+	defer func() { _ = aside.Close() }()
+	ms := []Message{{Buf: make([]byte, 100)}}
+	if n, err := aside.ReadBatch(ms); n != 1 || err != nil || ms[0].Local != LocalOf(asked.Addr()) {
+		t.Fatalf("%d datagrams, %v, sent to %v", n, err, ms[0].Local.Addr())
+	}
+}
+
+func mustNil(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
