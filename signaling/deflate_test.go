@@ -278,6 +278,14 @@ func TestBombs(t *testing.T) {
 				}
 			}
 		}},
+		{"fragments of nothing among pings", func(c *rawClient) {
+			c.write(0x01, nil)
+			for i := range 100_000 {
+				if i%1000 == 0 && !c.write(0x89, nil) || !c.write(0x00, nil) {
+					return
+				}
+			}
+		}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := start(t, Config{Limits: Limits{CloseTimeout: patience, HeartbeatTimeout: time.Hour}})

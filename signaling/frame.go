@@ -27,9 +27,11 @@ func (f frame) size() int {
 	return len(f.text.Bytes())
 }
 
+// Bits of a header's first byte: FIN, and RSV1 (RFC 7692 section 6).
+const final, compressed = 0x80, 0x40
+
 // payload is what goes onto the wire, with the first byte of its header.
 func (f frame) payload(d *deflater) (first byte, payload []byte) {
-	const final, compressed = 0x80, 0x40 // FIN and RSV1 (RFC 7692 section 6)
 	if f.text == nil {
 		return final | websocket.PongMessage, f.pong
 	}

@@ -1,6 +1,8 @@
 package signaling
 
 import (
+	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -224,5 +226,79 @@ func TestFrameHeaders(t *testing.T) {
 		if err != nil || len(text) != size {
 			t.Fatalf("%d bytes of %d: %v", len(text), size, err)
 		}
+	}
+}
+
+// TestCloseFrameWaitsForTheFrameUnderWay: a frame that is partly written when the socket
+// ends is written whole before the close frame.
+func TestCloseFrameWaitsForTheFrameUnderWay(t *testing.T) {
+	server, end := net.Pipe()
+	l := Limits{CloseTimeout: patience}.withDefaults()
+	s := &Session{server: &Server{limits: l}, limits: l, raw: server, out: newOutbox(l.SendQueue, l.SendQueueBytes), cancel: func() {}}
+	s.server.buffers.New = newBatch
+	var parts sync.WaitGroup
+	parts.Go(s.write)
+	t.Cleanup(func() {
+		_, _ = server.Close(), end.Close()
+		parts.Wait()
+	})
+	c := &rawClient{t: t, Conn: end, r: bufio.NewReader(end)}
+	_ = end.SetDeadline(time.Now().Add(patience))
+	big := encoded(t, wire.ForceDisconnect{Reason: strings.Repeat("x", 3*writeBytes)})
+	s.SendEncoded(big)
+	if _, err := c.r.Peek(1); err != nil { // it has begun
+		t.Fatal(err)
+	}
+	s.SendEncoded(encoded(t, wire.ForceDisconnect{Reason: "dropped"}))
+	s.finish(wire.CloseCause{Cause: wire.CauseClient, Code: wire.CloseNormal, Reason: "bye"}, true)
+	if first, payload := c.frame(); first != 0x81 || string(payload) != string(big.Bytes()) {
+		t.Fatalf("%#x, %d bytes of %d", first, len(payload), len(big.Bytes()))
+	}
+	if first, payload := c.frame(); first != 0x88 || string(payload[2:]) != "bye" {
+		t.Errorf("%#x %.80q", first, payload)
+	}
+}
+
+// TestBadFrames: a client that does not speak WebSocket is told so, and never within a
+// frame of the server's.
+func TestBadFrames(t *testing.T) {
+	big := encoded(t, wire.ForceDisconnect{Reason: strings.Repeat("x", 6<<20)})
+	for _, row := range []struct {
+		name    string
+		offer   string
+		first   byte
+		payload string
+	}{
+		{"reserved bits", "", 0xf1, "{}"},
+		{"an opcode that does not exist", "", 0x83, "{}"},
+		{"a fragment of nothing", "", 0x80, "{}"},
+		{"a close code that does not exist", "", 0x88, "\x00\x01"},
+		{"no deflate", chromium, 0xc1, "\xff\xff\xff"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			h := start(t, Config{Limits: Limits{CloseTimeout: patience, HeartbeatTimeout: time.Hour}})
+			c := h.raw(t, "ann", row.offer)
+			c.frame()
+			c.frame()
+			h.backend.session(t).SendEncoded(big)
+			if _, err := c.r.Peek(1); err != nil { // it has begun
+				t.Fatal(err)
+			}
+			c.write(row.first, []byte(row.payload))
+			first, payload := c.frame()
+			if first == 0xc1 {
+				payload = []byte(inflate(t, payload))
+			}
+			if first&0xf != 1 || !bytes.Equal(payload, big.Bytes()) {
+				t.Fatalf("%#x, %d bytes", first, len(payload))
+			}
+			if code, reason := c.closed(); code != wire.CloseProtocol || reason != wire.ReasonProtocol {
+				t.Errorf("closed with %d %q", code, reason)
+			}
+			_ = c.Close()
+			if got := h.backend.cause(t); got.Cause != wire.CauseProtocol {
+				t.Errorf("%+v", got)
+			}
+		})
 	}
 }

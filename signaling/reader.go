@@ -28,7 +28,7 @@ func (s *Session) read() {
 		if !s.charge(len(data)) {
 			return errClosing
 		}
-		s.allowIntake()
+		s.intake.forgive(data)
 		s.put(frame{pong: []byte(data)})
 		return nil
 	})
@@ -37,7 +37,7 @@ func (s *Session) read() {
 		if !s.charge(len(data)) {
 			return errClosing
 		}
-		s.allowIntake()
+		s.intake.forgive(data)
 		return nil
 	})
 	s.conn.SetCloseHandler(func(code int, reason string) error {
@@ -134,6 +134,8 @@ func (s *Session) readEnded(err error) {
 		cause = wire.CloseCause{Cause: wire.CauseOversized, Code: wire.ClosePolicy, Reason: wire.ReasonOversized}
 	case isClose && closed.Code != wire.CloseAbnormal:
 		cause = wire.CloseCause{Cause: wire.CauseClient, Code: closed.Code, Reason: closed.Text}
+	case !s.intake.broken:
+		cause = wire.CloseCause{Cause: wire.CauseProtocol, Code: wire.CloseProtocol, Reason: wire.ReasonProtocol}
 	}
 	s.finish(cause, true)
 }
@@ -150,16 +152,21 @@ func (s *Session) drain() {
 	s.intake.left = maxDrain
 	for left := int64(maxDrain); left > 0; {
 		_, r, err := s.conn.NextReader()
-		if errors.Is(err, errIntake) { // the frame has no end: its bytes are thrown away
-			_, _ = io.Copy(io.Discard, io.LimitReader(s.raw, left))
+		var n int64
+		if err == nil {
+			n, err = io.Copy(io.Discard, io.LimitReader(r, left))
 		}
 		if err != nil {
-			return
-		}
-		n, err := io.Copy(io.Discard, io.LimitReader(r, left))
-		if err != nil {
+			s.drainRaw(err, left)
 			return
 		}
 		left -= n + 1
+	}
+}
+
+// drainRaw throws bytes away that cannot be read as frames: one was bad, or has no end.
+func (s *Session) drainRaw(err error, left int64) {
+	if _, isClose := errors.AsType[*websocket.CloseError](err); !isClose && !s.intake.broken {
+		_, _ = io.Copy(io.Discard, io.LimitReader(s.raw, left))
 	}
 }

@@ -176,6 +176,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(r.Context()))
 	session := s.newSession(conn, cancel, familyOf(stated))
+	hijacker.conn.readOnly = true
 	session.intake, session.raw = hijacker.conn, hijacker.conn.Conn
 	if upgrader.EnableCompression {
 		session.deflater = s.deflater

@@ -31,7 +31,7 @@ type Session struct {
 	refusal    *wire.Error // the socket never joins
 	server     *Server
 	limits     Limits
-	conn       *websocket.Conn // reads, and sends close frames
+	conn       *websocket.Conn // reads
 	raw        net.Conn        // beneath conn: what the writer writes to, and closes
 	intake     *intake         // beneath conn: what the reader reads from
 	deflater   *deflater       // nil: the client takes no compressed messages

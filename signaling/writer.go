@@ -99,12 +99,14 @@ func newBatch() any {
 	return &b
 }
 
-// writeParts writes a batch and the payload that follows it.
+// writeParts writes a batch and the payload that follows it, or neither once the socket
+// is to end without them. What has begun is written whole: a client would take a close
+// frame in its middle for a part of it.
 func (s *Session) writeParts(batch, payload []byte) error {
 	s.wrote = time.Now()
-	for len(batch)+len(payload) > 0 {
+	for begun := false; len(batch)+len(payload) > 0; begun = true {
 		dropped, err := s.extendWrite()
-		if err != nil || dropped {
+		if err != nil || dropped && !begun {
 			return err
 		}
 		part := payload[:min(len(payload), writeBytes)]
@@ -162,9 +164,18 @@ func (s *Session) writeClose(end *ending) {
 	if end.Code != wire.CloseNoStatus && end.Code != wire.CloseAbnormal {
 		data = websocket.FormatCloseMessage(end.Code, end.Reason)
 	}
-	if end.Code == wire.CloseAbnormal || s.conn.WriteControl(websocket.CloseMessage, data, end.by) != nil {
+	if end.Code == wire.CloseAbnormal || s.writeControl(websocket.CloseMessage, data, end.by) != nil {
 		_ = s.raw.Close()
 		return
 	}
 	s.awaitClose()
+}
+
+// writeControl writes one control frame.
+func (s *Session) writeControl(opcode byte, data []byte, by time.Time) error {
+	if err := s.raw.SetWriteDeadline(by); err != nil {
+		return err
+	}
+	_, err := s.raw.Write(append(appendHeader(nil, final|opcode, len(data)), data...))
+	return err
 }

@@ -4,6 +4,7 @@ package wire
 const (
 	CloseNormal        = 1000
 	CloseGoingAway     = 1001
+	CloseProtocol      = 1002
 	CloseNoStatus      = 1005
 	CloseAbnormal      = 1006
 	ClosePolicy        = 1008
@@ -36,6 +37,8 @@ const (
 	CauseRefused
 	// CauseFault: the handler panicked.
 	CauseFault
+	// CauseProtocol: the client sent what is no WebSocket frame, or cannot be decompressed.
+	CauseProtocol
 )
 
 // String is the cause in words, for logs.
@@ -59,6 +62,8 @@ func (c Cause) String() string {
 		return "refused"
 	case CauseFault:
 		return "internal fault"
+	case CauseProtocol:
+		return "bad frame"
 	}
 	return "unknown"
 }
@@ -71,6 +76,7 @@ const (
 	ReasonOversized    = "message too big"
 	ReasonQueueFull    = "send queue full"
 	ReasonWriteTimeout = "write timeout"
+	ReasonProtocol     = "bad frame"
 	ReasonFault        = "internal error"
 	ReasonRefused      = "connection refused"
 	ReasonServerStop   = "server is stopping"
