@@ -121,7 +121,7 @@ func (l *Link) Send(m wire.Message) {
 			l.queue[i] = nil
 		}
 	}
-	if len(l.queue) >= l.cfg.Queue {
+	if len(l.queue) >= l.cfg.Queue && !l.overflow { // with an overflow the connection is given up
 		l.compact()
 	}
 	if len(l.queue) >= l.cfg.Queue {
