@@ -29,8 +29,8 @@ const refusal = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 10\r\nConnecti
 
 // gate is the public port's listener. It bounds the open connections: a new one takes
 // the place of the oldest that asks for nothing, as one that never sends its request, or
-// gets the answer 503 where there is none such. A connection whose request is being
-// handled, and a signaling socket, keep their place.
+// gets the answer 503 where there is none such. A signaling socket, and a connection
+// whose request for one is being handled, keep their place.
 type gate struct {
 	net.Listener
 

@@ -82,13 +82,14 @@ func (a *addresses) follow(ctx context.Context, n *announcedName) {
 	a.every(ctx, func() { a.look(ctx, n, resolveTimeout) })
 }
 
-// insist looks a name up until it has an answer.
+// insist looks a name up until it has an answer and there is something to announce: an
+// answer may lack the family that is served, since half of the question was lost.
 func (a *addresses) insist(ctx context.Context, n *announcedName, limit time.Duration) {
 	pauses := &backoff.ExponentialBackOff{InitialInterval: firstPause, RandomizationFactor: 0.25, Multiplier: 1.5, MaxInterval: longestPause}
 	pauses.Reset()
 	timer := time.NewTimer(pauses.NextBackOff())
 	defer timer.Stop()
-	for !a.has(n) {
+	for !a.has(n) || !a.isKnown() {
 		select {
 		case <-ctx.Done():
 			return

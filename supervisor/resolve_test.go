@@ -212,3 +212,26 @@ func TestAnswersThatNobodyReaches(t *testing.T) {
 		})
 	}
 }
+
+// TestHalfAnAnswer has a resolver that knows, for some time, only the family that is not
+// served: the name is asked for again at once, not after the interval.
+func TestHalfAnAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &resolver{}
+		a, _ := resolving(t, config.Production, config.Media{}, r)
+		a.mu.Lock()
+		a.served[v6] = false
+		name := a.names[0].name
+		a.mu.Unlock()
+		r.set(map[string][]netip.Addr{name: {six}})
+		time.Sleep(8 * time.Second)
+		if a.isKnown() {
+			t.Fatal("an address is announced where nobody listens")
+		}
+		r.set(map[string][]netip.Addr{name: {six, four}})
+		time.Sleep(2500 * time.Millisecond)
+		if !a.isKnown() {
+			t.Error("not known soon after the resolver")
+		}
+	})
+}
