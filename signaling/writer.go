@@ -117,8 +117,7 @@ func (s *Session) writeParts(batch, payload []byte) error {
 		case len(batch) == 0:
 			_, err = s.raw.Write(part)
 		default:
-			parts := net.Buffers{batch, part}
-			_, err = parts.WriteTo(s.raw)
+			err = s.writeBuffers(net.Buffers{batch, part})
 		}
 		if err != nil {
 			return err
@@ -126,6 +125,20 @@ func (s *Session) writeParts(batch, payload []byte) error {
 		batch = nil
 	}
 	return nil
+}
+
+// BuffersWriter is implemented by connections around another one. net.Buffers writes to
+// the net package's own connections in one system call, and else in one for each buffer.
+type BuffersWriter interface {
+	WriteBuffers(parts net.Buffers) error
+}
+
+func (s *Session) writeBuffers(parts net.Buffers) error {
+	if w, ok := s.raw.(BuffersWriter); ok {
+		return w.WriteBuffers(parts)
+	}
+	_, err := parts.WriteTo(s.raw)
+	return err
 }
 
 // extendWrite gives the next write the write timeout and, once the socket ends, the

@@ -116,6 +116,12 @@ func (c *gated) Close() error {
 	return err
 }
 
+// WriteBuffers implements signaling.BuffersWriter.
+func (c *gated) WriteBuffers(parts net.Buffers) error {
+	_, err := parts.WriteTo(c.Conn)
+	return err
+}
+
 // CloseWrite lets net/http end a connection without losing its last answer.
 func (c *gated) CloseWrite() error {
 	half, ok := c.Conn.(interface{ CloseWrite() error })

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dspeak/sfu/internal/errs"
+	"github.com/dspeak/sfu/signaling"
 )
 
 func TestDescriptorsAreShared(t *testing.T) {
@@ -51,6 +52,9 @@ func TestTooFewDescriptorsNameTheLimit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A frame's header and its payload leave the port in one system call.
+var _ signaling.BuffersWriter = (*gated)(nil)
 
 // gateLab is a gated port whose handler of /socket answers when it is told.
 type gateLab struct {
