@@ -187,7 +187,9 @@ func (s *server) firstWorker(t *testing.T) *adminv1.Worker {
 
 func (s *server) findWorker(t *testing.T, slot uint32) (*adminv1.Worker, error) {
 	t.Helper()
-	list, err := s.admin(t).ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
+	client, hangUp := s.operator(t)
+	defer hangUp()
+	list, err := client.ListWorkers(t.Context(), &adminv1.ListWorkersRequest{})
 	if err != nil {
 		return nil, err
 	}

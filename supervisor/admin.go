@@ -10,10 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	channelz "google.golang.org/grpc/channelz/service"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/reflection"
 
 	"github.com/dspeak/sfu/internal/errs"
@@ -31,9 +33,22 @@ type adminService struct {
 	upgrade *upgrader
 }
 
+const (
+	// maxOperators bounds the connections of operators, which take descriptors that workers
+	// need. Further ones wait.
+	maxOperators = 12
+	// operatorIdle is after how long a connection without a call gives way: clients dial
+	// anew by themselves.
+	operatorIdle = 3 * time.Second
+)
+
 // serveAdmin serves until ctx ends.
 func serveAdmin(ctx context.Context, b *backend, u *upgrader, listener net.Listener) error {
-	server := grpc.NewServer(grpc.UnaryInterceptor(status.UnaryServer), grpc.StreamInterceptor(status.StreamServer))
+	listener = netutil.LimitListener(listener, maxOperators)
+	server := grpc.NewServer(
+		grpc.UnaryInterceptor(status.UnaryServer), grpc.StreamInterceptor(status.StreamServer),
+		grpc.ConnectionTimeout(operatorIdle), grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionIdle: operatorIdle}),
+	)
 	adminv1.RegisterAdminServiceServer(server, &adminService{backend: b, upgrade: u})
 	checks := health.NewServer()
 	healthv1.RegisterHealthServer(server, checks)

@@ -13,12 +13,14 @@ import (
 // that no number of clients keeps workers from being replaced and operators from asking.
 const (
 	// ownDescriptors are for the process itself: its log, the run directory, the admin
-	// socket with some operators, the link to the main server, look-ups, and what an
-	// upgrade opens.
+	// socket with maxOperators, the link to the main server, look-ups, and what an upgrade
+	// opens.
 	ownDescriptors = 36
-	// slotDescriptors are for a worker: four media sockets, the ledger, its control
+	// slotDescriptors are for a worker beside its media sockets: the ledger, its control
 	// connection, its handoff, its log and its process, and some to start the next.
-	slotDescriptors = 12
+	slotDescriptors = 8
+	// slotSockets are the media sockets of a worker where no addresses to bind are set.
+	slotSockets = 4
 	// maxAPIConnections bounds the connections to the main server.
 	maxAPIConnections = 256
 	// fewestConnections is the least that the public port may have.
@@ -36,11 +38,11 @@ type descriptors struct {
 }
 
 // shareOut shares the descriptors of a process with so many slots, the quarantine's
-// included. sockets is how many signaling sockets are wanted. A limit that is too low is
-// an errs.ErrInvalid that says what to change.
-func shareOut(limit, slots, sockets int, mainServer bool) (descriptors, error) {
+// included, and media sockets in each. sockets is how many signaling sockets are wanted. A
+// limit that is too low is an errs.ErrInvalid that says what to change.
+func shareOut(limit, slots, media, sockets int, mainServer bool) (descriptors, error) {
 	d := descriptors{limit: limit}
-	rest := limit - ownDescriptors - slotDescriptors*slots
+	rest := limit - ownDescriptors - (slotDescriptors+media)*slots
 	if mainServer {
 		d.api = min(max(rest/8, 1), maxAPIConnections)
 		rest -= d.api
@@ -64,8 +66,12 @@ func (s *supervisor) shareDescriptors() error {
 		return fmt.Errorf("limit of descriptors: %w", err)
 	}
 	wanted := s.cfg.Signaling.Connections
+	media := slotSockets
+	for _, slot := range s.media.slots {
+		media = max(media, len(slot.Files))
+	}
 	var err error
-	s.share, err = shareOut(int(min(limit.Cur, 1<<30)), len(s.media.slots), wanted, s.cfg.Interop.APIBaseURL != "")
+	s.share, err = shareOut(int(min(limit.Cur, 1<<30)), len(s.media.slots), media, wanted, s.cfg.Interop.APIBaseURL != "")
 	if err != nil {
 		return err
 	}

@@ -21,8 +21,9 @@ func TestDescriptorsAreShared(t *testing.T) {
 	for limit := range 3000 {
 		for _, slots := range []int{2, 3, 9, 65} {
 			for _, mainServer := range []bool{false, true} {
-				d, err := shareOut(limit, slots, 16384, mainServer)
-				reserve := ownDescriptors + slotDescriptors*slots
+				media := 4 + 12*(limit%2)
+				d, err := shareOut(limit, slots, media, 16384, mainServer)
+				reserve := ownDescriptors + (slotDescriptors+media)*slots
 				if err != nil {
 					if limit >= reserve+fewestConnections+1 || !errors.Is(err, errs.ErrInvalid) || !strings.Contains(err.Error(), "LimitNOFILE") {
 						t.Fatalf("%d descriptors, %d slots: %v", limit, slots, err)
@@ -36,7 +37,7 @@ func TestDescriptorsAreShared(t *testing.T) {
 		}
 	}
 	for _, limit := range []int{20000, 65536, 1 << 30} {
-		if d, err := shareOut(limit, 3, 16384, true); err != nil || d.sockets != 16384 || d.api != maxAPIConnections || d.public != 16384+maxWaiting {
+		if d, err := shareOut(limit, 3, slotSockets, 16384, true); err != nil || d.sockets != 16384 || d.api != maxAPIConnections || d.public != 16384+maxWaiting {
 			t.Errorf("%d descriptors: %+v, %v", limit, d, err)
 		}
 	}
@@ -44,11 +45,11 @@ func TestDescriptorsAreShared(t *testing.T) {
 
 // TestTooFewDescriptorsNameTheLimit that would do.
 func TestTooFewDescriptorsNameTheLimit(t *testing.T) {
-	_, err := shareOut(40, 2, 100, false)
+	_, err := shareOut(40, 2, slotSockets, 100, false)
 	if err == nil || !strings.Contains(err.Error(), "at least 64") {
 		t.Fatalf("got %v", err)
 	}
-	if _, err := shareOut(64, 2, 100, false); err != nil {
+	if _, err := shareOut(64, 2, slotSockets, 100, false); err != nil {
 		t.Error(err)
 	}
 }

@@ -59,6 +59,40 @@ func (l *lab) admin() *grpc.ClientConn {
 	return conn
 }
 
+// TestOperatorsAreBounded: programs that ask once and keep their connections are all
+// answered, and take no more descriptors than are reserved for them.
+func TestOperatorsAreBounded(t *testing.T) {
+	l := newLab(t, 1)
+	target := l.admin().Target()
+	before := descriptorsInUse(t)
+	for range 3 * maxOperators {
+		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		ctx, cancel := context.WithTimeout(t.Context(), 4*operatorIdle)
+		_, err = adminv1.NewAdminServiceClient(conn).ListWorkers(ctx, &adminv1.ListWorkersRequest{})
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Both ends of a connection are in this process.
+		if now := descriptorsInUse(t) - before; now > 2*maxOperators+4 {
+			t.Fatalf("%d more descriptors", now)
+		}
+	}
+}
+
+func descriptorsInUse(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skip("the system does not tell")
+	}
+	return len(entries)
+}
+
 func TestAdminService(t *testing.T) {
 	l := newLab(t, 2)
 	conn := l.admin()
