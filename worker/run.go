@@ -114,7 +114,7 @@ func newWorker(p Process, a *handoff.Assign, files []*os.File) (*worker, error) 
 	if err != nil {
 		return nil, err
 	}
-	cfg, err := loopConfig(a, state, p.Log)
+	cfg, err := loopConfig(a, len(files), state, p.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func newWorker(p Process, a *handoff.Assign, files []*os.File) (*worker, error) 
 	return w, nil
 }
 
-func loopConfig(a *handoff.Assign, state *ledger.Ledger, log *slog.Logger) (rtc.Config, error) {
+func loopConfig(a *handoff.Assign, files int, state *ledger.Ledger, log *slog.Logger) (rtc.Config, error) {
 	announced, err := parseAnnounced(a.Announced)
 	if err != nil {
 		return rtc.Config{}, err
@@ -151,7 +151,7 @@ func loopConfig(a *handoff.Assign, state *ledger.Ledger, log *slog.Logger) (rtc.
 	return rtc.Config{
 		Slot: a.Slot, Generation: a.Generation, Epoch: a.Epoch, PID: os.Getpid(), Announced: announced,
 		Certificate: certificate, MaxWait: time.Duration(a.MaxWait), Padding: rtc.Padding(a.Padding),
-		Ledger: state, SkipRouters: a.SkipRouters, Limits: rtc.Limits{TCPConnections: tcpConnections()}, Log: log,
+		Ledger: state, SkipRouters: a.SkipRouters, Limits: rtc.Limits{TCPConnections: tcpConnections(files)}, Log: log,
 	}, nil
 }
 

@@ -31,6 +31,9 @@ const (
 // errBadSettings: the worker says that it would fail again the same way.
 var errBadSettings = errors.New("bad settings")
 
+// errKilled: neither the worker nor its supervisor ended it.
+var errKilled = errors.New("somebody else killed it")
+
 // child is a worker process from its start, or its adoption, to its certain end.
 type child struct {
 	process *os.Process
@@ -141,12 +144,16 @@ func (c *child) assign(ctx context.Context, a handoff.Assign, files []*os.File) 
 // fail ends a process that did not start for the reason err, and tells all that
 // is known of it. The error wraps errBadSettings when a new one would fail, too.
 func (c *child) fail(err error) error {
+	byItself := false
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		c.kill()
 	} else {
-		c.end(lastMoment, nil)
+		byItself = c.end(lastMoment, nil)
 	}
 	err = fmt.Errorf("%w; it ended with %s", err, c.cause())
+	if byItself && c.killed() {
+		err = fmt.Errorf("%w: %w", err, errKilled)
+	}
 	if tail := c.output.tailText(); tail != "" {
 		err = fmt.Errorf("%w and said: %s", err, tail)
 	}
@@ -179,17 +186,20 @@ func (c *child) stop(grace time.Duration, hurry <-chan struct{}) {
 	c.end(grace, hurry)
 }
 
-// end waits for the process to end by itself, and kills it after the grace period.
-func (c *child) end(grace time.Duration, hurry <-chan struct{}) {
+// end waits for the process to end without this process's doing, which it reports, and
+// kills it after the grace period.
+func (c *child) end(grace time.Duration, hurry <-chan struct{}) (ended bool) {
 	over := make(chan struct{})
 	patience := lapse.AfterFunc(grace, func() { close(over) })
 	defer patience.Stop()
 	select {
 	case <-c.exited:
+		ended = true
 	case <-over:
 	case <-hurry:
 	}
 	c.kill()
+	return ended
 }
 
 // leave lets the process go on without a supervisor, until another adopts it.

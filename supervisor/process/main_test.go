@@ -36,6 +36,8 @@ const (
 	modeGood          = "good"
 	modeSilent        = "silent"         // exits before it says hello
 	modeMute          = "mute"           // never says hello
+	modeKilled        = "killed"         // is killed before it says hello, as without memory
+	modeFaults        = "faults"         // ends of a fault of its own before it says hello
 	modeIdle          = "idle"           // never becomes ready
 	modeStrange       = "strange"        // speaks another protocol
 	modeBadSettings   = "bad settings"   // cannot use what it is assigned
@@ -75,6 +77,10 @@ func beWorker(mode string) int {
 		return handoff.ExitBadSettings
 	case modeMute:
 		<-time.After(time.Minute)
+	case modeKilled:
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	case modeFaults:
+		panic("no worker")
 	case modeStubborn:
 		signal.Ignore(syscall.SIGTERM)
 	}

@@ -32,14 +32,14 @@ type program struct {
 const programRemedy = "set DSPEAK_WORKER_BINARY to the worker program of this version"
 
 // openProgram opens the program of that path. An error says what to change and wraps
-// errs.ErrInvalid.
+// kindOf it.
 func openProgram(path string) (*program, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) //nolint:gosec // the operator's own program
 	if err != nil {
-		return nil, fmt.Errorf("worker program: %w; %s: %w", err, programRemedy, errs.ErrInvalid)
+		return nil, fmt.Errorf("worker program: %w; %s: %w", err, programRemedy, kindOf(err))
 	}
 	if err := executable(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("worker program %s %w; %s: %w", path, err, programRemedy, errs.ErrInvalid), f.Close())
+		return nil, errors.Join(fmt.Errorf("worker program %s %w; %s: %w", path, err, programRemedy, kindOf(err)), f.Close())
 	}
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -104,10 +104,14 @@ func (p *Pool) checkProgram(ctx context.Context, path string) error {
 	return nil
 }
 
-// kindOf tells a program that would fail again from a machine that lacks something for the
-// moment, time included.
+// kindOf tells a program that would fail again from a passing fault of its surroundings: the
+// machine lacks something for the moment, time included, the file is just being written, or
+// somebody else, such as the kernel without memory, ended the process.
 func kindOf(err error) error {
-	for _, passing := range []error{context.Canceled, context.DeadlineExceeded, unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE} {
+	for _, passing := range []error{
+		context.Canceled, context.DeadlineExceeded, errKilled,
+		unix.EAGAIN, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.ETXTBSY, unix.EIO, unix.ESTALE,
+	} {
 		if errors.Is(err, passing) {
 			return errs.ErrUnavailable
 		}
