@@ -97,6 +97,10 @@ func (t *Timer) ended() bool {
 // The context tells no deadline: it is not known when it will be.
 func WithTimeout(parent context.Context, d time.Duration) (context.Context, context.CancelFunc) {
 	c := &limited{Context: parent, done: make(chan struct{})}
+	if err := parent.Err(); err != nil {
+		c.end(err) // at once, as callers expect of a context
+		return c, func() {}
+	}
 	limit := AfterFunc(d, func() { c.end(context.DeadlineExceeded) })
 	stop := context.AfterFunc(parent, func() { c.end(parent.Err()) })
 	return c, func() {

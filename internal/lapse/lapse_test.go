@@ -103,9 +103,10 @@ func TestWithTimeoutEndsEarly(t *testing.T) {
 		if <-ctx.Done(); !errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			t.Errorf("after its parent it ends with %v", ctx.Err())
 		}
-		if late, cancel := WithTimeout(parent, time.Minute); true {
-			defer cancel()
-			<-late.Done()
+		late, cancelLate := WithTimeout(parent, time.Minute)
+		defer cancelLate()
+		if !errors.Is(late.Err(), context.DeadlineExceeded) {
+			t.Errorf("of a parent that has ended it begins with %v", late.Err())
 		}
 	})
 }
