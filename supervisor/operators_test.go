@@ -77,8 +77,8 @@ func TestOperatorsAreBounded(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Both ends of a connection are in this process.
-		if now := descriptorsInUse(t) - before; now > 2*maxOperators+4 {
+		// Both ends of a connection are in this process, the clients' for a moment longer.
+		if now := descriptorsInUse(t) - before; now > 4*maxOperators {
 			t.Fatalf("%d more descriptors", now)
 		}
 	}
