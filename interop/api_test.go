@@ -59,7 +59,7 @@ func TestValidate(t *testing.T) {
 		{name: "named by null", handler: answer(200, `{"isMedia":true,"userId":null}`), user: credential},
 		{name: "named by an object", handler: answer(200, `{"isMedia":true,"userId":{}}`), user: credential},
 		{name: "another place for the credential", handler: func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Authorization") != credential || r.URL.Path != "/base/dspeak/channel/details" || r.URL.Query().Get("id") != "a/b?c&d" {
+			if r.Header.Get("Authorization") != credential || r.URL.Path != "/base/dspeak/channel/details" || r.URL.Query().Get("id") != "a/b?c&d+e" {
 				w.WriteHeader(500)
 			}
 			_, _ = w.Write([]byte(`{"isMedia":true}`))
@@ -97,7 +97,7 @@ func TestValidate(t *testing.T) {
 		{name: "cut off", handler: func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			user, err := mainHTTP(t, row.handler).Validate(t.Context(), credential, "a/b?c&d")
+			user, err := mainHTTP(t, row.handler).Validate(t.Context(), credential, "a/b?c&d+e")
 			if user != row.user || (err == nil) != (row.user != "") {
 				t.Fatalf("got %q, %v", user, err)
 			}

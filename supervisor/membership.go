@@ -100,6 +100,7 @@ func (b *backend) Leave(s *signaling.Session, cause wire.CloseCause) {
 		r.mu.Unlock()
 		return
 	}
+	u.askedAs = s.AskedAs()
 	var todo cleanup
 	if r.closed || b.grace <= 0 {
 		todo = b.removeUserLocked(u, "")
@@ -186,8 +187,8 @@ const defaultKickReason = "disconnected by server"
 
 // kick ends a user's presence in a channel at once and returns how many sockets
 // were closed. The user may not come back before the cooldown is over, neither by
-// id nor by the credentials of the closed sockets: before an upgrade there is no
-// other name.
+// id nor by the credentials of the closed sockets, or of the last one of a user who is
+// away: before an upgrade there is no other name.
 func (b *backend) kick(ctx context.Context, userID ident.UserID, channelID ident.ChannelID, reason string) int {
 	if strings.TrimSpace(reason) == "" {
 		reason = defaultKickReason
@@ -209,6 +210,9 @@ func (b *backend) kick(ctx context.Context, userID ident.UserID, channelID ident
 	if ch := r.channels[channelID]; ch != nil {
 		if u := ch.user(userID); u != nil {
 			sockets = u.sessions
+			if u.askedAs != "" {
+				cool(u.askedAs)
+			}
 			for _, s := range sockets {
 				cool(s.AskedAs())
 				s.Send(wire.ForceDisconnect{Reason: reason})

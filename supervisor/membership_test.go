@@ -234,6 +234,19 @@ func TestKickOfSomebodyWhoIsAway(t *testing.T) {
 	}
 }
 
+// TestKickOfANamedUserWhoIsAway: the client dials with the same credential again, and
+// gives up only when the upgrade itself is refused.
+func TestKickOfANamedUserWhoIsAway(t *testing.T) {
+	l := newLab(t, 1)
+	l.serve(named{})
+	l.leave(l.join("token-of-bob", "c"))
+	l.backend.kick(t.Context(), "bob", "c", "")
+	if _, resp, err := l.dial("token-of-bob", "c"); err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
+		t.Fatalf("back within the cooldown: %v, %v", resp, err)
+	}
+	l.join("token-of-bob", "elsewhere")
+}
+
 // TestKickDuringARequest ends a user while a worker makes an object for it.
 func TestKickDuringARequest(t *testing.T) {
 	for _, method := range []string{"Produce", "Consume", "CreateTransport"} {

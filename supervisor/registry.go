@@ -104,6 +104,8 @@ type user struct {
 	channel  *channel
 	joined   time.Time
 	sessions []*signaling.Session
+	// askedAs is the credential of the last socket that left, for a kick meanwhile.
+	askedAs ident.UserID
 	// seen is the version of the channel's picture that was sent to all sockets.
 	seen uint64
 	// round is the last round of the channel's pictures that has come to the user.
