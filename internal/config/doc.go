@@ -6,6 +6,6 @@
 // without pointers that nobody changes afterwards.
 //
 // The package starts no goroutine and imports nothing of the project but
-// package errs. It is the only one, with cmd, that knows of flags and of the
+// packages errs and origin. It is the only one, with cmd, that knows of flags and of the
 // environment.
 package config

@@ -2,7 +2,7 @@
 // that one thing has one name in every line, and the Sink, so that no line waits for its
 // reader.
 //
-// Its one goroutine is a Sink's. It imports nothing of the project but errors.
+// A Sink has one goroutine, which Sink.Close ends. It imports nothing of the project but errors.
 package obs
 
 import (
