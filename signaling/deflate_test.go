@@ -60,7 +60,7 @@ type rawClient struct {
 	answer string // Sec-WebSocket-Extensions
 }
 
-func (h *harness) raw(t *testing.T, user, offer string) *rawClient {
+func (h *harness) raw(t *testing.T, offer string) *rawClient {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(h.http.URL, "http://")) //nolint:noctx // a test
 	if err != nil {
@@ -68,7 +68,7 @@ func (h *harness) raw(t *testing.T, user, offer string) *rawClient {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	request := "GET /socket?auth=" + user + "&channelId=c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+	request := "GET /socket?auth=ann&channelId=c HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	if offer != "" {
 		request += "Sec-WebSocket-Extensions: " + offer + "\r\n"
@@ -164,7 +164,7 @@ func TestDeflate(t *testing.T) {
 		{"a window for the server", "permessage-deflate; server_max_window_bits=9", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			c := h.raw(t, "ann", row.offer)
+			c := h.raw(t, row.offer)
 			if got := strings.HasPrefix(c.answer, "permessage-deflate"); got != row.compressed {
 				t.Fatalf("answered with %q", c.answer)
 			}
@@ -289,7 +289,7 @@ func TestBombs(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := start(t, Config{Limits: Limits{CloseTimeout: patience, HeartbeatTimeout: time.Hour}})
-			c := h.raw(t, "ann", chromium)
+			c := h.raw(t, chromium)
 			c.frame()
 			c.frame()
 			var before, after runtime.MemStats
@@ -318,7 +318,7 @@ func TestBombs(t *testing.T) {
 // TestPingsOnly: a client that says nothing but pings stays.
 func TestPingsOnly(t *testing.T) {
 	h := start(t, Config{Limits: Limits{MessageBytes: 100, Rate: 1e6, Burst: 1 << 20}})
-	c := h.raw(t, "ann", "")
+	c := h.raw(t, "")
 	c.frame()
 	c.frame()
 	for range 2000 {

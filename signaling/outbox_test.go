@@ -277,7 +277,7 @@ func TestBadFrames(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			h := start(t, Config{Limits: Limits{CloseTimeout: patience, HeartbeatTimeout: time.Hour}})
-			c := h.raw(t, "ann", row.offer)
+			c := h.raw(t, row.offer)
 			c.frame()
 			c.frame()
 			h.backend.session(t).SendEncoded(big)
