@@ -87,6 +87,7 @@ func (l *Loop) onValidCheck(t *transport, req *stun.Request, src *source) {
 	}
 	tu := l.learn(t, src)
 	tu.noteCheck(l.now, req.UseCandidate)
+	l.confirmSource(tu)
 	if ice.selected == nil || tu != ice.selected && tu.preferredTo(ice.selected, l.now) {
 		ice.selected = tu
 	}

@@ -49,6 +49,7 @@ type Loop struct {
 	// Owned by the goroutine of Run, from here on.
 
 	poller    *netio.Poller
+	sources   netio.Sources
 	pool      *handshake.Pool
 	alerts    alertChecker
 	udp       []*udpPort
@@ -229,6 +230,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	err = errors.Join(err, l.shutdown())
 	l.alerts.close()
 	checker.Wait()
+	l.sources.Close()
 	return errors.Join(err, l.poller.Close())
 }
 

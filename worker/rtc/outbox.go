@@ -194,7 +194,7 @@ func (l *Loop) queueAll(t *transport, refs []packetRef) {
 	}
 	for len(refs) > 0 {
 		n := segmentRun(refs, limit)
-		tu.port.media.add(queued{transport: t, at: l.now}, tu.addr, tu.key.local, l.out.ring, refs[:n])
+		tu.port.media.add(queued{transport: t, at: l.now}, tu.addr, tu.named, l.out.ring, refs[:n])
 		refs = refs[n:]
 	}
 }

@@ -2,6 +2,7 @@ package rtc
 
 import (
 	"net/netip"
+	"time"
 
 	"github.com/dspeak/sfu/worker/ledger"
 	"github.com/dspeak/sfu/worker/netio"
@@ -38,6 +39,11 @@ type tuple struct {
 	greeted   instant // last datagram of a handshake
 	heard     instant // last packet that shows where the client sends from
 
+	// named is the address that packets are told to leave from, zero where the kernel
+	// chooses the same; confirmed is when that was last looked at.
+	named     netio.Local
+	confirmed instant
+
 	place int // in the ledger's paths, from 1; 0: none
 }
 
@@ -56,6 +62,22 @@ func (tu *tuple) localAddr() netip.AddrPort {
 		return netip.AddrPortFrom(local, bound.Port())
 	}
 	return bound
+}
+
+// confirmEvery is how long the kernel's choice is believed to stay: addresses of a machine
+// come and go.
+const confirmEvery = 10 * time.Second
+
+// confirmSource leaves the source of the path's packets to the kernel where it chooses the
+// right one: to name it costs some 6 % of sending a packet to one of 200 listeners.
+func (l *Loop) confirmSource(tu *tuple) {
+	if tu.peer != nil || tu.key.local == (netio.Local{}) || tu.confirmed != 0 && l.now-tu.confirmed < instant(confirmEvery) {
+		return
+	}
+	tu.confirmed, tu.named = l.now, tu.key.local
+	if tu.port.sock.LocalAddr().Addr().IsUnspecified() && l.sources.Chooses(tu.addr, tu.key.local) {
+		tu.named = netio.Local{}
+	}
 }
 
 // claim says whose path it is. When a second transport proves that it owns the address
@@ -106,7 +128,7 @@ func (l *Loop) learn(t *transport, src *source) *tuple {
 			return tu
 		}
 	}
-	tu := l.addTuple(t, tuple{key: key, port: src.port, addr: src.addr})
+	tu := l.addTuple(t, tuple{key: key, named: key.local, port: src.port, addr: src.addr})
 	l.claim(tu)
 	return tu
 }
