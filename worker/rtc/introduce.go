@@ -35,6 +35,9 @@ const (
 	// maxIntroduced bounds the consumers that are introduced. A client makes the first
 	// section of one of the first answers that it gets.
 	maxIntroduced = 16
+	// maxRepeats is how often an introduction begins anew. What asks for it is not
+	// authenticated, so more would let a forger hold a listener's media back.
+	maxRepeats = 3
 )
 
 // introduction is how far a transport's introduction is.
@@ -43,6 +46,8 @@ type introduction struct {
 	end    instant // 0: no introduction is under way
 	next   instant // when the next round is due
 	rounds int     // sent so far
+	// repeats is how often it has begun anew.
+	repeats int
 	// ended are the mids of consumers that were closed before the keys came, as bits. The
 	// client may have made its first section of one of them.
 	ended uint16
@@ -83,9 +88,10 @@ func (l *Loop) beginIntroduction(t *transport) {
 // repeatIntroduction introduces them anew when the client turns out not to have had the
 // keys so far. It has seen nothing of the streams under way either.
 func (l *Loop) repeatIntroduction(t *transport) {
-	if !t.intro.wanted {
+	if !t.intro.wanted || t.intro.repeats == maxRepeats {
 		return
 	}
+	t.intro.repeats++
 	for _, c := range t.consumers {
 		c.entry().interrupt()
 	}

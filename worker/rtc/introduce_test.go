@@ -209,6 +209,27 @@ func TestWhoDoesNotWait(t *testing.T) {
 	})
 }
 
+// TestForgedRecordsHoldNobodyBack: records ask for the last flight again and again, which
+// anybody could send, and the listener hears all the same.
+func TestForgedRecordsHoldNobodyBack(t *testing.T) {
+	c := newCrowd(t, 2, firefoxCapabilities())
+	c.finish(c.listener, handshake.AEADAES128GCM)
+	c.listener.dtls.flight = true
+	heard := 0
+	for range 50 {
+		c.onRecord(c.listener.ice.selected, make([]byte, recordHeader))
+		for _, p := range c.speak(1) {
+			if p.PayloadType == 100 {
+				heard++
+			}
+		}
+		c.pass(20 * time.Millisecond)
+	}
+	if heard < 25 {
+		t.Errorf("%d of 50 packets were sent", heard)
+	}
+}
+
 // TestIntroductionAgainForALateClient: a client that asks for the last flight again has
 // seen nothing, so that all begins anew.
 func TestIntroductionAgainForALateClient(t *testing.T) {
