@@ -33,7 +33,7 @@ setup: ## what the tests need, when it is missing
 
 # Never from the cache: the go command does not see which programs e2e starts.
 test: setup ## all tests, with the race detector
-	go test -race -count=1 -parallel 4 -timeout 25m $(TESTFLAGS) ./...
+	go test -race -count=1 -parallel 4 -timeout 40m $(TESTFLAGS) ./...
 	go test -count=1 -timeout 5m $(TESTFLAGS) -run '^TestManyUsers$$' ./e2e # at full size: no race detector
 
 bench: bench-go bench-table ## all measurements, in about four minutes
