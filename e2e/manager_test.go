@@ -24,6 +24,7 @@ type manager struct {
 	mu    sync.Mutex
 	told  []string   // assignments, in order; guarded by mu
 	files []*os.File // with their names; guarded by mu
+	given []*os.File // to commands; guarded by mu
 	fault error      // guarded by mu
 }
 
@@ -40,6 +41,9 @@ func newManager(t *testing.T) *manager {
 		_ = conn.Close()
 		reader.Wait()
 		m.forget("")
+		for _, f := range m.given {
+			_ = f.Close()
+		}
 		if m.fault != nil {
 			t.Error(m.fault)
 		}
@@ -167,11 +171,19 @@ func (m *manager) command(ctx context.Context, program string, args ...string) *
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var names []string
+	var files []*os.File // of their own: a message of the former process may still close those that are kept
 	for _, f := range m.files {
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			m.fault = err
+			continue
+		}
 		names = append(names, f.Name())
+		files = append(files, os.NewFile(uintptr(fd), f.Name()))
 	}
+	m.given = append(m.given, files...)
 	cmd := exec.CommandContext(ctx, "/bin/sh", append([]string{"-c", `LISTEN_PID=$$ exec "$0" "$@"`, program}, args...)...)
-	cmd.ExtraFiles = slices.Clone(m.files)
+	cmd.ExtraFiles = files
 	cmd.Env = []string{"NOTIFY_SOCKET=" + m.path, "WATCHDOG_USEC=1000000"}
 	if len(names) > 0 {
 		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(names)), "LISTEN_FDNAMES="+strings.Join(names, ":"))

@@ -80,8 +80,8 @@ func (s *server) dialRaw(t *testing.T, query string) (*websocket.Conn, *http.Res
 // dial opens a socket; it does not wait for `connected`.
 func (s *server) dial(t *testing.T, user, channel string) *socket {
 	t.Helper()
-	query := url.Values{"auth": {user}, "channelId": {channel}}
-	conn, _, err := s.dialRaw(t, "?"+query.Encode())
+	// Not url.Values: a plus sign is no blank here.
+	conn, _, err := s.dialRaw(t, "?auth="+url.PathEscape(user)+"&channelId="+url.PathEscape(channel))
 	if err != nil {
 		t.Fatalf("dial as %s: %v", user, err)
 	}

@@ -80,7 +80,7 @@ func TestUpgrade(t *testing.T) {
 
 	for _, row := range []struct{ name, supervisor, worker, says string }{
 		{"a supervisor that fails its check", "/bin/false", bin.worker, "fails its check"},
-		{"a worker that does not start", bin.supervisor, "/bin/false", "the new worker program does not start"},
+		{"a worker that does not start", bin.supervisor, "/bin/false", "is no worker"},
 		{"a worker that does not serve", bin.supervisor, mute, "the former goes on"},
 		{"a worker that cannot read the state", bin.supervisor, foreign, "cannot read the state of worker 0"},
 	} {

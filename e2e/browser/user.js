@@ -156,7 +156,7 @@ export class User {
 
   #dial() {
     const { url, name, channel } = this.#options;
-    this.#socket = new WebSocket(`${url}?${new URLSearchParams({ auth: name, channelId: channel })}`);
+    this.#socket = new WebSocket(`${url}?auth=${encodeURIComponent(name)}&channelId=${encodeURIComponent(channel)}`);
     this.sockets++;
     return new Promise((resolve, reject) => {
       this.#socket.onmessage = ({ data }) => this.#receive(JSON.parse(data), resolve);

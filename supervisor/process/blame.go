@@ -57,6 +57,7 @@ func (k *keeper) blame(cause string) bool {
 	}
 	if k.blames.note(mark, time.Now()) {
 		k.skip = append(k.skip, mark)
+		k.state.exclude(mark)
 		if k.pool.cfg.Condemn != nil {
 			k.pool.cfg.Condemn(Verdict{Slot: k.slot, Epoch: k.snapshot().Epoch, Mark: mark, Cause: cause})
 		}

@@ -47,10 +47,11 @@ func TestPoisonIsCondemned(t *testing.T) {
 	}
 }
 
-// TestCursedStateIsGivenUp: leaving the router out does not help for ever.
+// TestCursedStateIsGivenUp: leaving the router out does not help for ever. The count
+// begins anew with the third crash, the first after which the router is left out.
 func TestCursedStateIsGivenUp(t *testing.T) {
 	p, _ := startPool(t, modeCursed, testConfig(t))
-	if e := next(t, p, EventDown); e.Epoch != 1 || int(e.Generation) != 1+maxBlamed {
+	if e := next(t, p, EventDown); e.Epoch != 1 || int(e.Generation) != 2+maxBlamed {
 		t.Fatalf("down %+v", e)
 	}
 }
@@ -92,6 +93,39 @@ func TestStateOutlivesPoison(t *testing.T) {
 				if !s.held() && i < len(row.ends)-1 {
 					t.Fatalf("given up after %d of %d ends", i+1, len(row.ends))
 				}
+			}
+		})
+	}
+}
+
+// TestManyPoisons: each router that is left out makes the state another one, once.
+func TestManyPoisons(t *testing.T) {
+	for name, row := range map[string]struct {
+		marks []uint64
+		held  bool
+	}{
+		"one after another": {[]uint64{1, 2, 3, 4, 5, 6, 7, 8, 9}, true},
+		"the same":          {[]uint64{1, 1, 1, 1}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var s slotState
+			if err := s.make(); err != nil {
+				t.Fatal(err)
+			}
+			defer s.drop()
+			now := time.Unix(1000, 0)
+			for _, mark := range row.marks {
+				for crash := range 3 {
+					s.serves(now)
+					now = now.Add(youngAge / 2)
+					if crash == 2 {
+						s.exclude(mark)
+					}
+					s.died(now, "cause", ofRouter)
+				}
+			}
+			if s.held() != row.held {
+				t.Errorf("the state is held: %v", s.held())
 			}
 		})
 	}

@@ -38,6 +38,21 @@ type slotState struct {
 	attempts int // processes that did not come to serve
 	soon     int // processes in a row that served only shortly
 	blamed   int // processes since one that served long that ended soon of a router
+	// excluded are the marks of the routers that the next processes leave out.
+	excluded map[uint64]struct{}
+}
+
+// exclude books a router that is left out from now on. Without it the state is another
+// one, which has not crashed anybody yet.
+func (s *slotState) exclude(mark uint64) {
+	if _, again := s.excluded[mark]; again {
+		return
+	}
+	if s.excluded == nil {
+		s.excluded = map[uint64]struct{}{}
+	}
+	s.excluded[mark] = struct{}{}
+	s.blamed = 0
 }
 
 // held says whether there is state to go on with.

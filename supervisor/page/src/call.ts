@@ -94,7 +94,8 @@ export class Call {
 
   async #connect(): Promise<void> {
     const scheme = location.protocol === 'https:' ? 'wss' : 'ws';
-    const query = new URLSearchParams({ auth: this.user, channelId: this.channel });
+    // Not URLSearchParams: the server takes a plus sign for itself, not for a blank.
+    const query = `auth=${encodeURIComponent(this.user)}&channelId=${encodeURIComponent(this.channel)}`;
     const signal = await Signal.open(`${scheme}://${location.host}/socket?${query}`);
     if (this.phase === 'ended') {
       signal.close();
