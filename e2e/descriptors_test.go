@@ -30,9 +30,8 @@ func TestDescriptorsRunOut(t *testing.T) {
 		t.Run(strconv.Itoa(descriptors), func(t *testing.T) {
 			t.Parallel() // it mostly waits
 			s := startServer(t, settings{program: limited(t, descriptors)})
-			if text := s.log.String(); !strings.Contains(text, "fewer signaling sockets than set") || !strings.Contains(text, "LimitNOFILE") {
-				t.Error("the log does not tell that there is room for fewer sockets than set")
-			}
+			eventually(t, answerTimeout, s.logs("fewer signaling sockets than set"))
+			eventually(t, answerTimeout, s.logs("LimitNOFILE"))
 			opened := s.fillWithSockets(t, 2*descriptors)
 			t.Logf("%d sockets under %d descriptors", len(opened), descriptors)
 			silent := s.connect(t, s.port, 2*descriptors)

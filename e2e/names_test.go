@@ -79,6 +79,7 @@ func testLateDNS(t *testing.T, silent bool) {
 		}
 	}
 	s.host = spaceIPv4
+	eventually(t, answerTimeout, s.logs("host name resolved"))
 	log := s.log.String()
 	if failures, answers := strings.Count(log, "host name not resolved"), strings.Count(log, "host name resolved"); failures != 1 || answers != 1 {
 		t.Errorf("the log tells of %d failures and %d answers", failures, answers)

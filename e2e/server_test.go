@@ -217,6 +217,18 @@ func (s *server) terminate(t *testing.T) {
 	}
 }
 
+// logs checks that the log holds a text. Lines reach it a moment after what they say.
+func (s *server) logs(text string) func() error {
+	return func() error {
+		if !strings.Contains(s.log.String(), text) {
+			return fmt.Errorf("the log does not hold %q: %w", text, errNotLogged)
+		}
+		return nil
+	}
+}
+
+var errNotLogged = errors.New("not logged")
+
 // nothingLeft fails the test when a process that was started beside the run directory, or
 // a socket in it, is still there. It ends such processes.
 func nothingLeft(t *testing.T, runDir string) {
