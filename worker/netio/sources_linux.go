@@ -19,11 +19,11 @@ func (s *Sources) Chooses(dst netip.AddrPort, local Local) bool {
 	if local.scope != 0 {
 		return false
 	}
-	family, probe := unix.AF_INET, &s.probes[0]
-	var to unix.Sockaddr = &unix.SockaddrInet4{Port: int(dst.Port()), Addr: as4(dst.Addr())}
-	if dst.Addr().Unmap().Is6() {
-		family, probe = unix.AF_INET6, &s.probes[1]
-		to = &unix.SockaddrInet6{Port: int(dst.Port()), Addr: dst.Addr().As16()}
+	family, probe := unix.AF_INET6, &s.probes[1]
+	var to unix.Sockaddr = &unix.SockaddrInet6{Port: int(dst.Port()), Addr: dst.Addr().As16()}
+	if addr := dst.Addr().Unmap(); addr.Is4() {
+		family, probe = unix.AF_INET, &s.probes[0]
+		to = &unix.SockaddrInet4{Port: int(dst.Port()), Addr: addr.As4()}
 	}
 	if *probe == 0 {
 		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -56,13 +56,6 @@ func connectedFrom(fd int, to unix.Sockaddr) netip.Addr {
 	default:
 		return netip.Addr{}
 	}
-}
-
-func as4(addr netip.Addr) (out [4]byte) {
-	if addr = addr.Unmap(); addr.Is4() {
-		out = addr.As4()
-	}
-	return out
 }
 
 // Close closes the descriptors. The Sources may be used again.
